@@ -1,0 +1,5 @@
+"""Rule align."""
+
+from doseledger.steps import run
+
+run("align", snakemake)

@@ -1,0 +1,5 @@
+"""Rule cohort_page."""
+
+from doseledger.steps import run
+
+run("cohort_page", snakemake)

@@ -1,0 +1,5 @@
+"""Rule compact."""
+
+from doseledger.steps import run
+
+run("compact", snakemake)

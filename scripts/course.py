@@ -1,0 +1,5 @@
+"""Rule course."""
+
+from doseledger.steps import run
+
+run("course", snakemake)

@@ -1,0 +1,5 @@
+"""Rule dose."""
+
+from doseledger.steps import run
+
+run("dose", snakemake)

@@ -1,0 +1,5 @@
+"""Rule ingest."""
+
+from doseledger.steps import run
+
+run("ingest", snakemake)

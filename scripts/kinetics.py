@@ -1,0 +1,5 @@
+"""Rule kinetics."""
+
+from doseledger.steps import run
+
+run("kinetics", snakemake)

@@ -1,0 +1,5 @@
+"""Rule segment."""
+
+from doseledger.steps import run
+
+run("segment", snakemake)

@@ -1,0 +1,200 @@
+"""The typed plan of a cohort and every output path.
+
+Only the standard library and `doseledger.errors` are imported: every cluster job parses this.
+Sheets are read and validated in `doseledger.io.sheets`, which builds the plan.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from doseledger.errors import ForeignResultsError
+
+Row = dict[str, Any]
+Key = tuple[str, str, int]
+
+#: Stages of one patient-cycle, in order of flow.
+CYCLE_STAGES: Final = ("ingest", "segment", "align", "kinetics", "dose")
+PATIENT_STAGE: Final = "course"
+COHORT_STAGES: Final = ("compact", "cohort_page")
+MARKER: Final = "cohort.json"
+
+#: Set where the workflow starts, before a library reads it. One thread: the order of a sum would
+#: depend on their number. One instruction set on x86: newer processors round differently.
+DETERMINISTIC_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    **(
+        {"OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell", "ATEN_CPU_CAPABILITY": "avx2"}
+        if platform.machine() == "x86_64"
+        else {}
+    ),
+}
+
+#: Labels of sites and patients: safe in paths, in BIDS names and in every shell.
+LABEL: Final = re.compile(r"[A-Za-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One administered cycle with all its rows of the sheets.
+
+    ``problems`` are the errors of its sheet rows (code, sentence, file, tag): the ingest stage
+    refuses the cycle with the first of them.
+    """
+
+    site: str
+    patient: str
+    cycle: int
+    administration: Row | None
+    scans: tuple[Row, ...]
+    cameras: tuple[Row, ...]
+    regions: tuple[Row, ...]
+    data_origin: str
+    base: str
+    problems: tuple[Row, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return (self.site, self.patient, self.cycle)
+
+    @property
+    def rows(self) -> Row:
+        """What the ingest stage must know of the cycle, as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cohort: what is to be done, and where it goes."""
+
+    cohort: str
+    results: Path
+    settings: dict[str, Row]
+    cycles: dict[Key, Cycle]
+    patients: dict[tuple[str, str], Row]
+    limits: tuple[Row, ...]
+    base: Path
+    data_origin: str
+
+    def cycle(self, site: str, patient: str, cycle: int | str) -> Cycle:
+        return self.cycles[(site, patient, int(cycle))]
+
+    @property
+    def imaged(self) -> list[Cycle]:
+        """Cycles that have scans: those for which jobs run."""
+        return [c for c in self.cycles.values() if c.scans]
+
+    @cached_property
+    def by_patient(self) -> dict[tuple[str, str], list[Cycle]]:
+        """All administered cycles of each patient, in order."""
+        groups: dict[tuple[str, str], list[Cycle]] = {}
+        for cycle in self.cycles.values():
+            groups.setdefault((cycle.site, cycle.patient), []).append(cycle)
+        return groups
+
+    def course_rows(self, site: str, patient: str) -> Row:
+        """What the course stage must know of the patient, as plain data."""
+        cycles = self.by_patient[(site, patient)]
+        return {
+            "site": site,
+            "patient": patient,
+            "person": self.patients.get((site, patient)),
+            "administrations": [c.administration for c in cycles if c.administration],
+            "cycles": [{"cycle": c.cycle, "imaged": bool(c.scans)} for c in cycles],
+            "regions": list(cycles[0].regions),
+            "limits": list(self.limits),
+            "data_origin": self.data_origin,
+        }
+
+    def planned(self) -> list[list[Any]]:
+        """Keys of all cycles and whether they have scans, for the compact stage."""
+        return [[c.site, c.patient, c.cycle, bool(c.scans)] for c in self.cycles.values()]
+
+
+def cycle_folder(results: str | Path, site: str, patient: str, cycle: int | str) -> Path:
+    return patient_folder(results, site, patient) / f"ses-c{cycle}"
+
+
+def patient_folder(results: str | Path, site: str, patient: str) -> Path:
+    return Path(results) / f"site-{site}" / f"sub-{patient}"
+
+
+def stage_folder(results: str | Path, site: str, patient: str, cycle: int | str, stage: str) -> Path:
+    return cycle_folder(results, site, patient, cycle) / stage
+
+
+@cache
+def stage_version(stage: str) -> int:
+    """``STAGE_VERSION`` of a steps module, read without importing its heavy libraries."""
+    source = Path(__file__).parent / "steps" / f"{stage}.py"
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "STAGE_VERSION":
+            return int(ast.literal_eval(node.value))  # type: ignore[arg-type]
+    raise LookupError(f"{source} has no STAGE_VERSION")
+
+
+def claim_results(results: Path, cohort: str) -> None:
+    """Mark `results` as the root of `cohort`; refuse the root of another one.
+
+    Raises
+    ------
+    ForeignResultsError
+        The folder belongs to another cohort, or holds something else.
+    """
+    marker = results / MARKER
+    if marker.exists():
+        owner = json.loads(marker.read_text(encoding="utf-8"))["cohort"]
+        if owner != cohort:
+            raise ForeignResultsError(
+                "the results folder belongs to another cohort", path=results, value=owner, expected=cohort
+            )
+        return
+    if results.exists() and any(p.name.startswith("site-") for p in results.iterdir()):
+        raise ForeignResultsError("the results folder has results but no cohort mark", path=marker)
+    results.mkdir(parents=True, exist_ok=True)
+    write_atomically(marker, json.dumps({"cohort": cohort}) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees either nothing or all of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def cycle_targets(plan: Plan) -> list[str]:
+    """Dose folders of all imaged cycles."""
+    return [stage_folder(plan.results, *c.key, CYCLE_STAGES[-1]).as_posix() for c in plan.imaged]
+
+
+def course_inputs(plan: Plan, site: str, patient: str, *, available: bool) -> list[str]:
+    """Dose folders of a patient's imaged cycles; with `available`, of those that are finished."""
+    cycles = [c for c in plan.by_patient[(site, patient)] if c.scans]
+    folders = [stage_folder(plan.results, *c.key, CYCLE_STAGES[-1]) for c in cycles]
+    return [f.as_posix() for f in folders if not available or f.exists()]
+
+
+def cohort_inputs(plan: Plan, *, available: bool) -> list[str]:
+    """Course folders of all patients.
+
+    With `available`, a patient none of whose cycles could be finished has no course either, unless
+    none was imaged: compact writes the outcome rows of both.
+    """
+    return [
+        (patient_folder(plan.results, site, patient) / PATIENT_STAGE).as_posix()
+        for (site, patient), cycles in plan.by_patient.items()
+        if not available or not any(c.scans for c in cycles) or course_inputs(plan, site, patient, available=True)
+    ]

@@ -1,0 +1,17 @@
+"""Small tables of published constants; SOURCE.md names where each comes from."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@cache
+def columns(name: str) -> tuple[NDArray[np.float64], ...]:
+    """Columns of a purely numeric CSV table of this folder, without its header."""
+    with (files(__name__) / f"{name}.csv").open(encoding="utf-8") as stream:
+        data = np.loadtxt(stream, delimiter=",", skiprows=1, ndmin=2)
+    return tuple(data.T)

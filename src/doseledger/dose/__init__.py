@@ -1,0 +1,14 @@
+"""Absorbed dose: several engines on one map of time-integrated activity."""
+
+from doseledger.dose.density import density_from_hu
+from doseledger.dose.engine import DEFAULT_ENGINE, REGISTRY, DoseMap, EnergyBalance, Engine, compute_dose
+
+__all__ = [
+    "DEFAULT_ENGINE",
+    "REGISTRY",
+    "DoseMap",
+    "EnergyBalance",
+    "Engine",
+    "compute_dose",
+    "density_from_hu",
+]

@@ -1,0 +1,1 @@
+"""Files in and out: DICOM, NIfTI, sheets and the ledger's tables."""

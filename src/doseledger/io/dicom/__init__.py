@@ -1,0 +1,18 @@
+"""Reading DICOM: SPECT as PET series in Bq/mL, CT, and structure sets."""
+
+from doseledger.io.dicom.ct import CtImage, CtProvenance, read_ct
+from doseledger.io.dicom.masks import structure_mask
+from doseledger.io.dicom.rtstruct import Structure, read_structures
+from doseledger.io.dicom.spect import SpectImage, SpectProvenance, read_spect
+
+__all__ = [
+    "CtImage",
+    "CtProvenance",
+    "SpectImage",
+    "SpectProvenance",
+    "Structure",
+    "read_ct",
+    "read_spect",
+    "read_structures",
+    "structure_mask",
+]

@@ -1,0 +1,269 @@
+"""Files and header values: what is asked for is there and readable, or an error names file and tag."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+import pydicom
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+
+from doseledger.errors import FileUnreadableError, InputMissingError, QuantityError, TagMissingError, TimeError
+
+Paths = str | Path | Iterable[str | Path]
+
+#: Files that lie beside images and are passed over by name alone, in lower case. Anything else that
+#: is not DICOM is an error: a damaged slice must not look like a note.
+SIDE_FILES: Final = ("dicomdir", ".*", "*.txt", "*.md", "license*", "readme*", "thumbs.db", "desktop.ini")
+
+#: What pydicom raises on damaged data, from the file as a whole or from one element of it.
+DAMAGED: Final = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, struct.error, zlib.error)
+
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+_DATE: Final = r"(?P<date>\d{8})"
+# Hours alone are legal DICOM but no time that a decay correction could rest on.
+_TIME: Final = r"(?P<minute>\d{4})((?P<second>\d{2})(\.(?P<fraction>\d{1,6}))?)?"
+_OFFSET: Final = r"(?P<offset>[+-]\d{4})"
+
+
+def is_side_file(path: Path) -> bool:
+    """Whether a file is known by its name to be no image."""
+    return any(fnmatch(path.name.lower(), pattern) for pattern in SIDE_FILES)
+
+
+def collect_files(paths: Paths) -> list[Path]:
+    """Files of one series: a folder (not its subfolders), one file, or the files themselves.
+
+    Raises
+    ------
+    InputMissingError
+        A path does not exist, or there is no file.
+    """
+    if not isinstance(paths, (str, Path)):
+        files = [Path(p) for p in paths]
+        where: Path | None = None
+    elif Path(paths).is_dir():
+        where = Path(paths)
+        files = [p for p in where.iterdir() if p.is_file() and not is_side_file(p)]
+    else:
+        where, files = Path(paths), [Path(paths)]
+    for path in files:
+        if not path.is_file():
+            raise InputMissingError("the file does not exist", path=path)
+    if not files:
+        raise InputMissingError("there is no DICOM file", path=where)
+    return sorted(files)
+
+
+def tag_name(keyword: str) -> str:
+    """Keyword and number of a tag, as in ``"Units (0054,1001)"``."""
+    tag = Tag(tag_for_keyword(keyword) or 0)
+    return f"{keyword} ({tag.group:04X},{tag.element:04X})"
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """Header of one file, or one item of a sequence in it, whose reading names file and tag."""
+
+    path: Path
+    dataset: Dataset
+
+    @property
+    def sop_class(self) -> str | None:
+        """Kind of the file: SOPClassUID, or where de-identification emptied it, the same in the file meta."""
+        meta = getattr(self.dataset, "file_meta", Dataset())
+        return self.text("SOPClassUID") or Header(self.path, meta).text("MediaStorageSOPClassUID")
+
+    def value(self, keyword: str) -> Any:
+        """Value of an element; None if it is absent or empty.
+
+        Raises
+        ------
+        QuantityError
+            The value does not fit the element's type.
+        """
+        try:
+            with quiet():
+                value = self.dataset.get(keyword)
+        except DAMAGED as error:
+            raise QuantityError(
+                f"the header value cannot be read: {error}", path=self.path, tag=tag_name(keyword)
+            ) from error
+        return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
+
+    def text(self, keyword: str) -> str | None:
+        return "\\".join(self.texts(keyword)) or None
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        value = self.value(keyword)
+        values = value if isinstance(value, (MultiValue, list)) else [value]
+        return tuple(str(v).strip() for v in values if v is not None and str(v).strip())
+
+    def number(self, keyword: str) -> float | None:
+        """A single finite number; None if it is absent or empty."""
+        values = self.numbers(keyword)
+        return values[0] if values else None
+
+    def numbers(self, keyword: str) -> tuple[float, ...]:
+        """All numbers of an element; empty if it is absent.
+
+        Raises
+        ------
+        QuantityError
+            A value is no finite number.
+        """
+        try:
+            numbers = tuple(float(text) for text in self.texts(keyword))
+        except ValueError:
+            numbers = (math.nan,)
+        if not all(math.isfinite(n) for n in numbers):
+            raise QuantityError(
+                "the header value is not a finite number",
+                path=self.path,
+                tag=tag_name(keyword),
+                value=self.text(keyword),
+                remedy="Export the series again.",
+            )
+        return numbers
+
+    def required_number(self, keyword: str) -> float:
+        return self.required_numbers(keyword, 1)[0]
+
+    def required_numbers(self, keyword: str, count: int) -> tuple[float, ...]:
+        """Exactly `count` finite numbers.
+
+        Raises
+        ------
+        TagMissingError
+            The element is absent, empty, or has another number of values.
+        """
+        numbers = self.numbers(keyword)
+        if len(numbers) != count:
+            raise TagMissingError(
+                "the header lacks a value that the image needs",
+                path=self.path,
+                tag=tag_name(keyword),
+                value=self.text(keyword),
+            )
+        return numbers
+
+    def items(self, keyword: str) -> tuple[Header, ...]:
+        """Items of a sequence; empty if it is absent."""
+        return tuple(Header(self.path, item) for item in self.value(keyword) or ())
+
+    def date_time(self, date: str, time: str) -> datetime | None:
+        """Moment from a date and a time element, local as in the header; None if either is absent.
+
+        Raises
+        ------
+        TimeError
+            Either is malformed, or the time has no minutes.
+        """
+        day, clock = self.text(date), self.text(time)
+        if day is None or clock is None:
+            return None
+        found = re.fullmatch(f"{_DATE} {_TIME}", f"{day} {clock}")
+        return self._moment(found, f"{tag_name(date)}, {tag_name(time)}", f"{day} {clock}")
+
+    def stamp(self, keyword: str, *, local_offset: str | None = None) -> datetime | None:
+        """Moment from a DT element, as local time of the header; None if it is absent.
+
+        Parameters
+        ----------
+        local_offset
+            Offset of the header's times from UTC, as in TimezoneOffsetFromUTC (0008,0201).
+
+        Raises
+        ------
+        TimeError
+            It is malformed, or has an offset from UTC while that of the other times is unknown.
+        """
+        text = self.text(keyword)
+        if text is None:
+            return None
+        found = re.fullmatch(f"{_DATE}{_TIME}({_OFFSET})?", text)
+        moment = self._moment(found, tag_name(keyword), text)
+        if not found or not found["offset"]:
+            return moment
+        if local_offset is None:
+            raise TimeError(
+                "the moment has an offset from UTC, but the header's other times have none",
+                path=self.path,
+                tag=tag_name(keyword),
+                value=text,
+            )
+        return moment + _utc_offset(local_offset) - _utc_offset(found["offset"])
+
+    def _moment(self, found: re.Match[str] | None, tag: str, text: str) -> datetime:
+        if found:
+            digits = found["date"] + found["minute"] + (found["second"] or "00")
+            microseconds = int((found["fraction"] or "0").ljust(6, "0"))
+            try:
+                return datetime.strptime(digits, "%Y%m%d%H%M%S") + timedelta(microseconds=microseconds)
+            except ValueError:
+                pass
+        raise TimeError(
+            "the moment cannot be read", path=self.path, tag=tag, value=text, expected="YYYYMMDD HHMMSS.FFFFFF"
+        )
+
+
+def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
+    """Read one file: all of it, or with `tags` only these elements and no pixels.
+
+    Raises
+    ------
+    FileUnreadableError
+        The file is not DICOM, or it ends in the middle of an element.
+    """
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(
+                path, specific_tags=None if tags is None else list(tags), stop_before_pixels=tags is not None
+            )
+    except InvalidDicomError as error:
+        raise FileUnreadableError("the file is not DICOM", path=path) from error
+    except DAMAGED as error:
+        raise FileUnreadableError(f"the file cannot be read as DICOM: {error}", path=path) from error
+    if _ends_early(dataset.file_meta) or _ends_early(dataset):
+        raise FileUnreadableError("the file is truncated: it ends in the middle of an element", path=path)
+    return Header(path, dataset)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom from warning of oddities such as texts that are too long for their type.
+
+    Real headers are full of them; every value that is used is checked where it is used.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+        yield
+
+
+def _ends_early(dataset: Dataset) -> bool:
+    # pydicom takes what is left of a file as the value of its last element, however short.
+    return any(
+        isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH and len(e.value or b"") < e.length
+        for e in dataset.values()
+    )
+
+
+def _utc_offset(text: str) -> timedelta:
+    sign = -1 if text.startswith("-") else 1
+    digits = text.lstrip("+-")
+    return sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))

@@ -1,0 +1,276 @@
+"""Pydantic models of the config file and of every sheet; they export the JSON schemas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from doseledger.dose import DEFAULT_ENGINE
+from doseledger.dose import REGISTRY as ENGINES
+from doseledger.errors import SheetError
+from doseledger.io.tables import SCHEMA_VERSION
+
+Label = Annotated[str, Field(pattern="^[A-Za-z0-9]+$", description="Pseudonym of letters and digits")]
+Name = Annotated[str, Field(min_length=1)]
+
+#: Therapy activities of beta emitters are hundreds of MBq and more; a smaller number is in GBq.
+SMALLEST_BETA_THERAPY_MBQ: Final = 50.0
+_BETA_THERAPY: Final = frozenset({"Lu-177", "Y-90", "I-131", "Tb-161", "Cu-67", "Sm-153", "Ho-166", "Re-188"})
+
+
+class SheetRow(BaseModel):
+    """One row of a tab-separated sheet; an unknown column is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scan(SheetRow):
+    """scans.tsv: one row per time point."""
+
+    site: Label
+    patient: Label
+    cycle: int = Field(ge=1, description="Treatment cycle, counted from 1")
+    time_point: int = Field(ge=1, description="Scan within the cycle, in order of time, from 1")
+    spect: Name = Field(description="Folder or file of the SPECT, relative to the sheet")
+    ct: str | None = Field(None, description="Folder of the CT, relative to the sheet; n/a if there is none")
+    contours: str | None = Field(None, description="RTSTRUCT file, relative to the sheet")
+    camera: Name = Field(description="Camera as named in cameras.tsv")
+
+
+class Administration(SheetRow):
+    """administrations.tsv: one row per administered cycle, imaged or not."""
+
+    site: Label
+    patient: Label
+    cycle: int = Field(ge=1)
+    radiopharmaceutical: Name = Field(description="e.g. Lu177-DOTATATE")
+    nuclide: str = Field(pattern="^[A-Z][a-z]?-[0-9]+m?$", description="e.g. Lu-177")
+    injection_start: datetime = Field(description="Local wall-clock time, ISO 8601 without zone")
+    infusion_min: float = Field(ge=0, le=24 * 60, description="Duration of the infusion, min")
+    measured_activity_mbq: float = Field(gt=0, le=1e6, description="Measured activity at injection start, MBq")
+    residual_activity_mbq: float = Field(ge=0, description="Activity left in syringe and lines, MBq")
+    preparation: str | None = Field(None, description="e.g. amino acids")
+    extravasation: bool | None = Field(None, description="yes or no")
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        if self.injection_start.tzinfo is not None:
+            raise ValueError("injection_start: local time without a zone is expected")
+        if self.residual_activity_mbq >= self.measured_activity_mbq:
+            raise ValueError("residual_activity_mbq: not smaller than measured_activity_mbq")
+        if self.nuclide in _BETA_THERAPY and self.measured_activity_mbq < SMALLEST_BETA_THERAPY_MBQ:
+            raise ValueError(
+                f"measured_activity_mbq: {self.measured_activity_mbq:g} MBq is no therapy activity of {self.nuclide}; "
+                "was it written in GBq?"
+            )
+        return self
+
+
+class Camera(SheetRow):
+    """cameras.tsv: one row per camera (and calibration) of a site."""
+
+    site: Label
+    camera: Name
+    manufacturer: str | None = None
+    model: str | None = None
+    collimator: str | None = None
+    u_calibration_rel: float = Field(gt=0, lt=1, description="Relative standard uncertainty of the calibration")
+    fwhm_mm: float = Field(gt=0, lt=60, description="Blur of the reconstructed image, full width at half maximum, mm")
+    sensitivity_cps_per_mbq: float | None = Field(None, gt=0, description="For images in counts")
+    sensitivity_geometry: str | None = Field(None, description="Phantom of the calibration")
+    sensitivity_date: date | None = None
+    sensitivity_basis: Literal["system", "detector"] | None = None
+    dead_time_us: float | None = Field(None, ge=0, description="Paralysable dead time, microseconds")
+
+
+class Region(SheetRow):
+    """regions.tsv: from names in structure sets to regions of the ledger."""
+
+    source_name: Name = Field(description="Name in the structure set")
+    region: str = Field(pattern="^[a-z0-9_]+$", description="Name in the ledger")
+    kind: Literal["organ", "lesion"]
+    sct_code: str | None = Field(None, description="SNOMED CT code")
+    laterality: Literal["left", "right"] | None = None
+    part_of: str | None = Field(None, description="Region this one is summed into, e.g. kidneys")
+    alpha_beta_gy: float | None = Field(None, gt=0, description="alpha/beta, Gy; BED is null without it")
+    repair_half_time_h: float | None = Field(None, gt=0, description="Repair half-time, h")
+
+
+class Limit(SheetRow):
+    """limits.tsv: reference lines of cumulative dose, not verdicts."""
+
+    region: Name
+    quantity: Literal["absorbed_dose", "bed"]
+    limit_gy: float = Field(gt=0)
+    source: Name
+
+
+class Patient(SheetRow):
+    """patients.tsv (optional): what else is known of a patient."""
+
+    site: Label
+    patient: Label
+    sex: Literal["F", "M", "O"] | None = None
+    age_years: int | None = Field(None, ge=0, le=120, description="Age at the first cycle; the ledger keeps the band")
+    mass_kg: float | None = Field(None, gt=1, lt=400)
+    height_cm: float | None = Field(None, gt=30, lt=250)
+    diagnosis: str | None = None
+    kidney_function_band: str | None = None
+    prior_therapy: str | None = None
+    prior_kidney_dose_gy: float | None = Field(None, ge=0, lt=100)
+
+
+SHEETS: Final[dict[str, type[SheetRow]]] = {
+    "scans": Scan,
+    "administrations": Administration,
+    "cameras": Camera,
+    "regions": Region,
+    "limits": Limit,
+    "patients": Patient,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sheets(_Section):
+    """Paths of the sheets, relative to the config file."""
+
+    scans: str
+    administrations: str
+    cameras: str
+    regions: str
+    limits: str | None = None
+    patients: str | None = None
+
+
+class Ingest(_Section):
+    """Cross-checks of header and sheet."""
+
+    activity_tolerance_rel: float = Field(0.05, gt=0, description="Header against sheet, administered activity")
+    injection_tolerance_min: float = Field(15.0, gt=0, description="Header against sheet, injection time, min")
+
+
+class Segment(_Section):
+    """Where the regions come from."""
+
+    source: Literal["contours"] = Field("contours", description="Back end")
+    lesion_policy: Literal["excluded"] = Field("excluded", description="Lesions are not part of the organ around them")
+    operator_uncertainty_rel: float = Field(
+        0.05, ge=0, lt=1, description="Variability of an outlined volume between operators"
+    )
+
+
+class Align(_Section):
+    """Registration of the time points."""
+
+    method: Literal["rigid"] = "rigid"
+    reference_time_point: int = Field(1, ge=1, description="Time point whose grid carries the dose map")
+
+
+class Kinetics(_Section):
+    """Time-activity fits."""
+
+    model: Literal["auto", "mono"] = Field("auto", description="auto: mono from two scans on, Hänscheid for one")
+    single_time_point: Literal["hanscheid"] = "hanscheid"
+    curve_source: Literal["own_mask"] = Field("own_mask", description="Each time point's own outline")
+    relative_random_uncertainty: float = Field(0.05, gt=0, lt=1, description="Of a region's activity between scans")
+
+
+class Dose(_Section):
+    """Dose engines on one map of time-integrated activity; the first one is primary."""
+
+    engines: tuple[str, ...] = Field(
+        (DEFAULT_ENGINE,), min_length=1, json_schema_extra={"items": {"type": "string", "enum": [*sorted(ENGINES)]}}
+    )
+
+    @field_validator("engines")
+    @classmethod
+    def _known(cls, engines: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [e for e in engines if e not in ENGINES]:
+            raise ValueError(f"unknown dose engine {unknown[0]}, expected one of {', '.join(sorted(ENGINES))}")
+        if len(set(engines)) < len(engines):
+            raise ValueError("a dose engine is listed twice")
+        return engines
+
+
+class Course(_Section):
+    """Cumulation over cycles."""
+
+    imputation: Literal["none"] = Field("none", description="How cycles without a dose are counted")
+
+
+class Config(_Section):
+    """The config file of a cohort."""
+
+    cohort: str = Field(pattern="^[A-Za-z0-9_-]+$", description="Identity of the cohort; marks the results folder")
+    results: str = Field(min_length=1, description="Results folder, relative to this file")
+    data_origin: Literal["patient", "virtual"] = Field(description="Never defaulted: it is in every table")
+    sheets: Sheets
+    ingest: Ingest = Ingest()
+    segment: Segment = Segment()
+    align: Align = Align()
+    kinetics: Kinetics = Kinetics()
+    dose: Dose = Dose()
+    course: Course = Course()
+
+    def stage_settings(self) -> dict[str, dict[str, Any]]:
+        """Settings by stage, defaults included, as plain data: each stage sees only its own."""
+        stages = ("ingest", "segment", "align", "kinetics", "dose", "course")
+        return {name: getattr(self, name).model_dump(mode="json") for name in stages}
+
+
+def parse_config(settings: Mapping[str, Any]) -> Config:
+    """Validate the config.
+
+    Raises
+    ------
+    SheetError
+        Names the key, what stood there and what belongs there.
+    """
+    try:
+        return Config.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SheetError(
+            f"the config is invalid: {first['msg'].lower()}",
+            path="config.yaml",
+            tag=key,
+            value=None if first["type"] == "missing" else first["input"],
+            remedy="Correct the key; config/README.md describes the config.",
+        ) from None
+
+
+def first_error(
+    model: type[SheetRow], cells: Mapping[str, str], path: str, line: int
+) -> tuple[dict[str, Any] | None, SheetError | None]:
+    """A row as plain data, or the first thing wrong with it."""
+    try:
+        return model.model_validate(cells).model_dump(mode="json"), None
+    except ValidationError as error:
+        first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    # A rule over several columns has no location; its message starts with the column's name.
+    column = str(first["loc"][0]) if first["loc"] else message.split(":")[0]
+    what = f"line {line}: {message[0].lower()}{message[1:]}"
+    return None, SheetError(what, path=path, tag=column, value=cells.get(column))
+
+
+def json_schemas() -> dict[str, str]:
+    """JSON schemas of config and sheets by file name, generated: a test keeps them in step."""
+    schemas: dict[str, type[BaseModel]] = {"config": Config, **SHEETS}
+    texts = {}
+    for name, model in schemas.items():
+        schema = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "version": SCHEMA_VERSION,
+            **model.model_json_schema(),
+        }
+        texts[f"{name}.schema.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return texts

@@ -1,0 +1,143 @@
+"""Images as NIfTI with JSON sidecars: identical input gives identical bytes.
+
+Files hold ``(x, y, z)`` in RAS millimetres, as the format demands; arrays are ``(z, y, x)`` in LPS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import DTypeLike, NDArray
+
+from doseledger.errors import FileUnreadableError, GeometryError, InputMissingError, QuantityError
+from doseledger.geometry import Grid
+
+#: Voxel types that are written.
+DTYPES: Final = ("float32", "uint8", "int16", "uint16", "int32")
+#: Code of qform and sform: positions are those of the scanner (NIfTI-1, nifti1.h).
+SCANNER: Final = 1
+#: Units that a file may declare. Unknown is read as mm: writers that leave it out mean mm.
+READ_UNITS: Final = ("mm", "unknown")
+#: Geometry is hashed in whole steps of this, in mm (and for direction cosines in the same number):
+#: below it, files that went through float32 or decimal text differ.
+HASH_STEP_MM: Final = 1.0e-4
+
+_REMEDY: Final = "Write the file again with its position in patient space, in mm."
+
+
+def write_image(path: Path, array_zyx: NDArray[Any], grid: Grid, *, dtype: DTypeLike) -> None:
+    """Write an image as ``.nii.gz`` (or ``.nii``) with qform and sform in scanner coordinates.
+
+    Parameters
+    ----------
+    array_zyx
+        ``(z, y, x)``, of the shape of `grid`.
+    dtype
+        One of `DTYPES`. Masks are written as ``uint8``.
+
+    Raises
+    ------
+    GeometryError
+        Array and grid differ in shape.
+    QuantityError
+        The type is not in `DTYPES`, or whole numbers of that type cannot hold the values.
+    """
+    if array_zyx.shape != grid.shape:
+        raise GeometryError("image and grid differ in shape", path=path, value=array_zyx.shape, expected=grid.shape)
+    kind = np.dtype(dtype)
+    if kind.name not in DTYPES:
+        raise QuantityError("the voxel type is not written", path=path, value=kind.name, expected=", ".join(DTYPES))
+    with np.errstate(invalid="ignore"):  # a value that does not fit is found by the comparison
+        voxels = np.asarray(array_zyx).astype(kind)
+    if kind.kind in "iu" and not np.array_equal(voxels, array_zyx):
+        raise QuantityError("the voxel type cannot hold the values", path=path, value=kind.name)
+    image = nib.Nifti1Image(voxels.transpose(2, 1, 0), grid.affine)
+    image.set_qform(grid.affine, code=SCANNER)
+    image.set_sform(grid.affine, code=SCANNER)
+    image.header.set_xyzt_units("mm")
+    # nibabel's gzip writer leaves name and time out of the gzip header, so bytes repeat.
+    nib.save(image, path)
+
+
+def read_image(path: Path) -> tuple[NDArray[Any], Grid]:
+    """Read a three-dimensional image as ``(z, y, x)`` and its grid.
+
+    Values come in the stored type, or as float64 if the file declares a scale.
+
+    Raises
+    ------
+    InputMissingError, FileUnreadableError
+        No such file, or not a whole NIfTI image of three dimensions.
+    GeometryError
+        No position in patient space, another unit than mm, sheared axes.
+    """
+    if not Path(path).is_file():
+        raise InputMissingError("the file does not exist", path=path)
+    try:
+        image: Any = nib.load(path)
+        voxels = np.asanyarray(image.dataobj)
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise FileUnreadableError(
+            f"the file cannot be read as NIfTI: {error}", path=path, remedy="Write the file again."
+        ) from error
+    if not isinstance(image, nib.Nifti1Image) or voxels.ndim != 3:
+        raise FileUnreadableError(
+            "the file is not a three-dimensional NIfTI image", path=path, value=voxels.shape, remedy=_REMEDY
+        )
+    if not int(image.header["sform_code"]) and not int(image.header["qform_code"]):
+        raise GeometryError("the image has no position in patient space", path=path, remedy=_REMEDY)
+    unit = image.header.get_xyzt_units()[0]
+    if unit not in READ_UNITS:
+        raise GeometryError("the spacing is not in mm", path=path, value=unit, expected="mm", remedy=_REMEDY)
+    x, y, z = (int(n) for n in voxels.shape)
+    try:
+        grid = Grid.from_affine(np.asarray(image.affine), (z, y, x))
+    except GeometryError as error:
+        raise GeometryError(error.what, path=path, value=error.value, remedy=_REMEDY) from error
+    return np.ascontiguousarray(voxels.transpose(2, 1, 0)), grid
+
+
+def write_sidecar(path: Path, mapping: Mapping[str, Any]) -> None:
+    """Write a JSON sidecar: keys sorted, a newline at the end, no NaN."""
+    text = json.dumps(mapping, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    Path(path).write_text(f"{text}\n", encoding="utf-8", newline="\n")
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read a JSON sidecar.
+
+    Raises
+    ------
+    InputMissingError, FileUnreadableError
+        No such file, or not a JSON object.
+    """
+    if not Path(path).is_file():
+        raise InputMissingError("the file does not exist", path=path)
+    try:
+        mapping = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileUnreadableError(f"the sidecar is not JSON: {error}", path=path, remedy="Write it again.") from error
+    if not isinstance(mapping, dict):
+        raise FileUnreadableError("the sidecar is not a JSON object", path=path, remedy="Write it again.")
+    return mapping
+
+
+def voxels_sha256(array_zyx: NDArray[Any], grid: Grid) -> str:
+    """SHA-256 of an image's decoded voxels and geometry, independent of how they are stored.
+
+    Shape, spacing, origin and direction in steps of `HASH_STEP_MM`, then the voxels as
+    little-endian float32 in the order z, y, x. Negative zero counts as zero.
+    """
+    numbers = np.concatenate([grid.spacing_mm, grid.origin_mm, np.ravel(grid.direction)])
+    geometry = [*grid.shape, *np.rint(numbers / HASH_STEP_MM).astype(np.int64).tolist()]
+    digest = hashlib.sha256(json.dumps(geometry).encode())
+    voxels = np.asarray(array_zyx, dtype=np.float32) + np.float32(0)
+    digest.update(voxels.astype("<f4").tobytes())
+    return digest.hexdigest()

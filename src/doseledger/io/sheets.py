@@ -1,0 +1,295 @@
+"""Config and sheets: the contract with the site, as pydantic models, and the plan made of them.
+
+A defect of one row refuses the cycle it belongs to; a sheet that cannot be read at all refuses
+every cycle that needs it. Only what leaves no cycle to speak of stops the start.
+
+The validated plan is kept in the results folder under a hash of config, sheets and software
+version, so that the many processes of one run (a cluster job parses the workflow twice) read
+plain JSON instead of validating again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from doseledger import __version__
+from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, write_atomically
+from doseledger.errors import AdministrationMissingError, DoseledgerError, SheetError, record
+
+if TYPE_CHECKING:
+    from doseledger.io.models import SheetRow
+
+PLANS: Final = ".plans"
+#: How an empty cell is written; "n/a" is the convention of BIDS.
+EMPTY_CELLS: Final = frozenset({"", "n/a"})
+_KEY_COLUMNS: Final = ("site", "patient", "cycle")
+_UNIT_SUFFIX: Final = re.compile(r"_(g|k|m)?(bq|gy|min|s|h|mm|cm|kg|g|years|us|rel|mbq)$")
+
+
+def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
+    """The plan of a cohort from its config; sheet paths are relative to `base`.
+
+    Raises
+    ------
+    SheetError
+        The config is invalid, or the scan or administration sheet has no readable key columns.
+    ForeignResultsError
+        The results folder belongs to another cohort.
+    """
+    base = Path(base).resolve()
+    settings = {k: v for k, v in config.items() if k not in ("available",)}
+    results = (base / str(settings.get("results", ""))).resolve()
+    kept = results / PLANS / f"{_fingerprint(settings, base)}.json"
+    if not kept.exists():
+        data = json.loads(json.dumps(_validate(settings, base)))
+        claim_results(results, data["cohort"])
+        kept.parent.mkdir(exist_ok=True)
+        write_atomically(kept, json.dumps(data))
+    else:
+        data = json.loads(kept.read_text(encoding="utf-8"))
+        claim_results(results, data["cohort"])
+    return _plan(data, results, base)
+
+
+def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
+    digest = hashlib.sha256(json.dumps([__version__, settings, str(base)], sort_keys=True, default=str).encode())
+    for path in sorted(_sheet_paths(settings, base).values()):
+        digest.update(path.read_bytes() if path.is_file() else b"absent")
+    return digest.hexdigest()[:16]
+
+
+def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
+    sheets = settings.get("sheets")
+    return {k: base / str(v) for k, v in sheets.items()} if isinstance(sheets, Mapping) else {}
+
+
+def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
+    cycles = (
+        Cycle(
+            site=c["site"],
+            patient=c["patient"],
+            cycle=c["cycle"],
+            administration=c["administration"],
+            scans=tuple(c["scans"]),
+            cameras=tuple(c["cameras"]),
+            regions=tuple(data["regions"]),
+            data_origin=data["data_origin"],
+            base=str(base),
+            problems=tuple(c["problems"]),
+        )
+        for c in data["cycles"]
+    )
+    return Plan(
+        cohort=data["cohort"],
+        results=results,
+        settings=data["settings"],
+        cycles={c.key: c for c in cycles},
+        patients={(p["site"], p["patient"]): p for p in data["patients"]},
+        limits=tuple(data["limits"]),
+        base=base,
+        data_origin=data["data_origin"],
+    )
+
+
+# --- validation, once per content -------------------------------------------------------------
+
+
+def _validate(settings: Mapping[str, Any], base: Path) -> Row:
+    from doseledger.io import models
+
+    config = models.parse_config(settings)
+    paths = _sheet_paths(settings, base)
+    scans = _Sheet(paths["scans"], models.Scan)
+    administrations = _Sheet(paths["administrations"], models.Administration)
+    cameras = _Sheet(paths["cameras"], models.Camera)
+    regions = _Sheet(paths.get("regions"), models.Region)
+    limits = _Sheet(paths.get("limits"), models.Limit)
+    patients = _Sheet(paths.get("patients"), models.Patient)
+    for sheet in (scans, administrations):
+        sheet.require_keys()
+
+    keys = sorted({*scans.keys(), *administrations.keys()})
+    if not keys:
+        raise SheetError("the sheets name no cycle", path=paths["scans"])
+    shared = [*cameras.problems, *regions.problems, *limits.problems, *patients.problems]
+    cycles = []
+    for key in keys:
+        own_scans = sorted(scans.rows_of(key), key=lambda r: int(r["time_point"]))
+        problems = [*scans.problems_of(key), *administrations.problems_of(key), *shared]
+        administration = next(iter(administrations.rows_of(key)), None)
+        problems += [record(e) for e in _defects(key, own_scans, administration, administrations, cameras, paths)]
+        cycles.append(
+            {
+                "site": key[0],
+                "patient": key[1],
+                "cycle": key[2],
+                "administration": administration,
+                # A cycle whose scan rows are all defective still had scans: it is refused, not "not imaged".
+                "scans": own_scans or [{"time_point": 1, "defective": True}] * bool(scans.problems_of(key)),
+                "cameras": [c for c in cameras.rows if c["site"] == key[0]],
+                "problems": problems,
+            }
+        )
+    return {
+        "cohort": config.cohort,
+        "data_origin": config.data_origin,
+        "settings": config.stage_settings(),
+        "cycles": cycles,
+        "regions": regions.rows,
+        "limits": limits.rows,
+        "patients": patients.rows,
+    }
+
+
+def _defects(
+    key: Key,
+    scans: list[Row],
+    administration: Row | None,
+    administrations: _Sheet,
+    cameras: _Sheet,
+    paths: Mapping[str, Path],
+) -> Iterator[DoseledgerError]:
+    """What is wrong with a cycle although each of its rows is well formed."""
+    sheet = paths["administrations"].name
+    if administration is None and not administrations.problems_of(key):
+        yield AdministrationMissingError("the cycle has scans but no administration", path=sheet)
+    if len(administrations.rows_of(key)) > 1:
+        yield SheetError("the cycle has two administrations", path=sheet)
+    points = [r["time_point"] for r in scans]
+    if len(set(points)) < len(points):
+        yield SheetError("a time point is listed twice", path=paths["scans"].name, tag="time_point", value=points)
+    known = {(c["site"], c["camera"]) for c in cameras.rows}
+    for scan in scans:
+        if not cameras.problems and (key[0], scan["camera"]) not in known:
+            yield SheetError(
+                "the camera is not in the camera sheet",
+                path=paths["scans"].name,
+                tag="camera",
+                value=scan["camera"],
+                remedy="Add its row, with the uncertainty of its calibration, to cameras.tsv.",
+            )
+            break
+
+
+class _Sheet:
+    """A tab-separated sheet: good rows, and the problems of the others by cycle."""
+
+    def __init__(self, path: Path | None, model: type[SheetRow]) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        self.problems: list[Row] = []
+        self._by_key: dict[Key, list[Row]] = {}
+        self._problems_by_key: dict[Key, list[Row]] = {}
+        self._columns: tuple[str, ...] = ()
+        self._unkeyed: DoseledgerError | None = None
+        if path is None:
+            return
+        try:
+            self._read(path, model)
+        except OSError:
+            self._refuse_all(SheetError("the sheet cannot be read", path=path.name))
+        except UnicodeDecodeError:
+            self._refuse_all(SheetError("the sheet is not UTF-8 text", path=path.name))
+
+    def keys(self) -> set[Key]:
+        return {*self._by_key, *self._problems_by_key}
+
+    def rows_of(self, key: Key) -> list[Row]:
+        return self._by_key.get(key, [])
+
+    def problems_of(self, key: Key) -> list[Row]:
+        return [*self.problems, *self._problems_by_key.get(key, [])]
+
+    def require_keys(self) -> None:
+        """Without keys there is no cycle that could be refused: stop here."""
+        if self._unkeyed is not None:
+            raise self._unkeyed
+        if not set(_KEY_COLUMNS) <= set(self._columns):
+            raise SheetError(
+                "the sheet lacks its key columns",
+                path=self.path,
+                value=list(self._columns),
+                expected=list(_KEY_COLUMNS),
+            )
+
+    def _read(self, path: Path, model: type[SheetRow]) -> None:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter="\t")
+            self._columns = tuple(reader.fieldnames or ())
+            if error := self._column_error(path, model):
+                self._refuse_all(error)
+            for number, cells in enumerate(reader, start=2):
+                self._take(cells, number, path, model)
+
+    def _column_error(self, path: Path, model: type[SheetRow]) -> SheetError | None:
+        known = set(model.model_fields)
+        for column in self._columns:
+            if column not in known:
+                stem = _UNIT_SUFFIX.sub("", column)
+                meant = sorted(k for k in known if _UNIT_SUFFIX.sub("", k) == stem) or sorted(known)
+                return SheetError(
+                    "the sheet has a column that is not known", path=path.name, tag=column, value=column, expected=meant
+                )
+        required = [k for k, f in model.model_fields.items() if f.is_required()]
+        if missing := [k for k in required if k not in self._columns]:
+            return SheetError("the sheet lacks a column", path=path.name, tag=missing[0], expected=missing)
+        return None
+
+    def _take(self, cells: Mapping[str | None, Any], number: int, path: Path, model: type[SheetRow]) -> None:
+        from doseledger.io.models import first_error
+
+        row = {k: v.strip() for k, v in cells.items() if isinstance(k, str) and isinstance(v, str)}
+        filled = {k: v for k, v in row.items() if v not in EMPTY_CELLS}
+        key = _key(row)
+        if not filled:
+            return
+        if None in cells:
+            problem: SheetError | None = SheetError(f"line {number} has more cells than columns", path=path.name)
+        else:
+            parsed, problem = first_error(model, filled, path.name, number)
+            if parsed is not None:
+                self.rows.append(parsed)
+                if key is not None:
+                    self._by_key.setdefault(key, []).append(parsed)
+                return
+        assert problem is not None
+        keyed = set(_KEY_COLUMNS) <= set(model.model_fields)
+        if keyed and key is None:
+            self._unkeyed = self._unkeyed or problem
+        elif keyed and key is not None:
+            self._problems_by_key.setdefault(key, []).append(record(problem))
+        else:
+            self.problems.append(record(problem))
+
+    def _refuse_all(self, error: DoseledgerError) -> None:
+        self.problems.append(record(error))
+
+
+def _key(row: Mapping[str, str]) -> Key | None:
+    site, patient, cycle = (row.get(c, "") for c in _KEY_COLUMNS)
+    if LABEL.fullmatch(site) and LABEL.fullmatch(patient) and cycle.isdecimal() and int(cycle) > 0:
+        return (site, patient, int(cycle))
+    return None
+
+
+def config_folder(configfiles: Sequence[str | Path]) -> Path:
+    """Folder of the one config file of a run: sheet and result paths are relative to it.
+
+    Raises
+    ------
+    SheetError
+        None or several were given.
+    """
+    if len(configfiles) != 1:
+        raise SheetError(
+            "the workflow needs one config file",
+            value=[str(path) for path in configfiles],
+            remedy="Name it: snakemake --configfile my.yaml (config/config.yaml is a template).",
+        )
+    return Path(configfiles[0]).resolve().parent

@@ -1,0 +1,21 @@
+"""Time-activity curves: from activities at scan times to time-integrated activity (TIA).
+
+All clearance rates are at least the physical decay constant, by construction.
+"""
+
+from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit
+from doseledger.kinetics.fit import REGISTRY, fit_curve
+from doseledger.kinetics.single import METHODS, KineticPrior, single_time_point
+from doseledger.kinetics.voxelwise import VoxelFit, fit_voxels
+
+__all__ = [
+    "DEFAULT_RELATIVE_UNCERTAINTY",
+    "METHODS",
+    "REGISTRY",
+    "CurveFit",
+    "KineticPrior",
+    "VoxelFit",
+    "fit_curve",
+    "fit_voxels",
+    "single_time_point",
+]

@@ -1,0 +1,123 @@
+"""What a virtual cohort writes down: rows of the sheets and of the truth tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from doseledger.phantom import sheets
+from doseledger.phantom.cycle import Cycle, Scan
+from doseledger.phantom.design import Site
+from doseledger.phantom.patients import VirtualPatient
+from doseledger.phantom.torso import REGIONS
+from doseledger.phantom.truth import local_dose_gy, region_activity_mbq, region_half_life_h, region_tia_mbq_h
+
+WHOLE_FIELD: Final = "whole_field"
+
+
+@dataclass
+class Records:
+    """Rows by sheet or truth table, in the order in which they arise."""
+
+    rows: defaultdict[str, list[sheets.Row]] = field(default_factory=lambda: defaultdict(list))
+
+    def add_site(self, site: Site) -> None:
+        camera = site.camera
+        self._add(
+            "cameras",
+            site=site.label,
+            camera=camera.name,
+            manufacturer=camera.manufacturer,
+            model=camera.model,
+            collimator=camera.collimator,
+            u_calibration_rel=camera.u_calibration_rel,
+            fwhm_mm=camera.fwhm_mm,
+        )
+        self._add("planted", site=site.label, fact="calibration_factor", detail=f"{camera.calibration_factor:.2f}")
+        self._add("planted", site=site.label, fact="decay_correction", detail=camera.decay_correction)
+
+    def add_patient(self, patient: VirtualPatient) -> None:
+        self._add(
+            "patients",
+            site=patient.site,
+            patient=patient.label,
+            sex=patient.sex,
+            age_years=patient.age_years,
+            mass_kg=patient.mass_kg,
+            height_cm=patient.height_cm,
+            diagnosis=patient.diagnosis,
+            kidney_function_band=patient.kidney_function_band,
+            prior_therapy="none",
+            prior_kidney_dose_gy=0,
+        )
+
+    def add_cycle(self, cycle: Cycle) -> None:
+        self._add(
+            "administrations",
+            **cycle.key,
+            radiopharmaceutical=cycle.injection.radiopharmaceutical,
+            nuclide=cycle.nuclide.name,
+            injection_start=cycle.injection.start.isoformat(),
+            infusion_min=cycle.injection.infusion_min,
+            measured_activity_mbq=cycle.measured_mbq,
+            residual_activity_mbq=cycle.residual_mbq,
+            preparation="amino acid infusion",
+            extravasation="no",
+        )
+        for region in REGIONS:
+            mass_g, tia_mbq_h = cycle.torso.mass_g(region), region_tia_mbq_h(cycle.curves, region)
+            self._add(
+                "organ_truth",
+                **cycle.key,
+                region=region,
+                mass_g=mass_g,
+                volume_ml=cycle.torso.volume_ml(region),
+                tia_mbq_h=tia_mbq_h,
+                dose_local_gy=local_dose_gy(tia_mbq_h, mass_g, cycle.nuclide),
+                effective_half_life_h=region_half_life_h(cycle.curves, region),
+            )
+
+    def add_scan(self, scan: Scan) -> None:
+        key = {**scan.cycle.key, "time_point": scan.time_point}
+        folder = scan.folder.as_posix()
+        self._add(
+            "scans",
+            **key,
+            spect=f"{folder}/spect",
+            ct=f"{folder}/ct",
+            contours=f"{folder}/rtstruct.dcm",
+            camera=scan.cycle.site.camera.name,
+        )
+        activity_mbq = {r: region_activity_mbq(scan.cycle.curves, r, scan.time_h) for r in REGIONS}
+        activity_mbq[WHOLE_FIELD] = sum(scan.field_activity_mbq.values())
+        for region, activity in activity_mbq.items():
+            self._add("activity_truth", **key, region=region, time_h=scan.time_h, activity_mbq=activity)
+        x, y, z = scan.pose.shift_mm
+        self._add(
+            "pose_truth",
+            **key,
+            shift_x_mm=x,
+            shift_y_mm=y,
+            shift_z_mm=z,
+            rotation_z_deg=scan.pose.rotation_deg,
+            spect_minus_ct_z_mm=scan.breathing_mm,
+        )
+        if scan.as_suv:
+            self._add(
+                "planted",
+                **scan.cycle.key,
+                fact="units_gml",
+                detail=f"SPECT of time point {scan.time_point} is stored as SUV (Units GML): refuse the cycle",
+            )
+
+    def write(self, out: Path) -> None:
+        for name in sheets.SHEET_COLUMNS:
+            sheets.write_sheet(out, name, sheets.FIXED_ROWS.get(name, self.rows[name]))
+        for name in sheets.TRUTH_COLUMNS:
+            sheets.write_truth(out / "truth", name, self.rows[name])
+        (out / "truth" / "README.md").write_text(sheets.TRUTH_README, encoding="utf-8")
+
+    def _add(self, name: str, **row: object) -> None:
+        self.rows[name].append(row)

@@ -1,0 +1,200 @@
+"""The sheets, the config file and the truth tables of a virtual cohort as text files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+Row = Mapping[str, object]
+
+MISSING: Final = "n/a"
+
+#: Sheets beside the config file, tab-separated.
+SHEET_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "scans": ("site", "patient", "cycle", "time_point", "spect", "ct", "contours", "camera"),
+    "administrations": (
+        "site",
+        "patient",
+        "cycle",
+        "radiopharmaceutical",
+        "nuclide",
+        "injection_start",
+        "infusion_min",
+        "measured_activity_mbq",
+        "residual_activity_mbq",
+        "preparation",
+        "extravasation",
+    ),
+    "cameras": (
+        "site",
+        "camera",
+        "manufacturer",
+        "model",
+        "collimator",
+        "u_calibration_rel",
+        "fwhm_mm",
+        "sensitivity_cps_per_mbq",
+        "sensitivity_geometry",
+        "sensitivity_date",
+        "sensitivity_basis",
+        "dead_time_us",
+    ),
+    "regions": (
+        "source_name",
+        "region",
+        "kind",
+        "sct_code",
+        "laterality",
+        "part_of",
+        "alpha_beta_gy",
+        "repair_half_time_h",
+    ),
+    "limits": ("region", "quantity", "limit_gy", "source"),
+    "patients": (
+        "site",
+        "patient",
+        "sex",
+        "age_years",
+        "mass_kg",
+        "height_cm",
+        "diagnosis",
+        "kidney_function_band",
+        "prior_therapy",
+        "prior_kidney_dose_gy",
+    ),
+}
+
+#: Truth tables, comma-separated, under ``truth/``.
+TRUTH_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "organ_truth": (
+        "site",
+        "patient",
+        "cycle",
+        "region",
+        "mass_g",
+        "volume_ml",
+        "tia_mbq_h",
+        "dose_local_gy",
+        "effective_half_life_h",
+    ),
+    "activity_truth": ("site", "patient", "cycle", "time_point", "region", "time_h", "activity_mbq"),
+    "pose_truth": (
+        "site",
+        "patient",
+        "cycle",
+        "time_point",
+        "shift_x_mm",
+        "shift_y_mm",
+        "shift_z_mm",
+        "rotation_z_deg",
+        "spect_minus_ct_z_mm",
+    ),
+    "planted": ("site", "patient", "cycle", "fact", "detail"),
+}
+
+#: Outlines by name, with SNOMED CT codes. Only the kidneys have an established alpha/beta and repair half-time.
+REGION_ROWS: Final[tuple[dict[str, object], ...]] = (
+    {
+        "source_name": "Kidney L",
+        "region": "kidney_left",
+        "kind": "organ",
+        "sct_code": "7771000",
+        "laterality": "left",
+        "part_of": "kidneys",
+        "alpha_beta_gy": 2.5,
+        "repair_half_time_h": 2.8,
+    },
+    {
+        "source_name": "Kidney R",
+        "region": "kidney_right",
+        "kind": "organ",
+        "sct_code": "24028007",
+        "laterality": "right",
+        "part_of": "kidneys",
+        "alpha_beta_gy": 2.5,
+        "repair_half_time_h": 2.8,
+    },
+    {"source_name": "Liver", "region": "liver", "kind": "organ", "sct_code": "10200004"},
+    {"source_name": "Spleen", "region": "spleen", "kind": "organ", "sct_code": "78961009"},
+    {"source_name": "Lesion 1", "region": "lesion_1", "kind": "lesion"},
+)
+
+#: Lines to compare with, not verdicts: no dose threshold is established for 177Lu agents.
+LIMIT_ROWS: Final[tuple[dict[str, object], ...]] = (
+    {
+        "region": "kidneys",
+        "quantity": "absorbed_dose",
+        "limit_gy": 23,
+        "source": "reference line carried over from external-beam radiotherapy",
+    },
+    {
+        "region": "kidneys",
+        "quantity": "bed",
+        "limit_gy": 40,
+        "source": "reference line in use for patients without risk factors",
+    },
+)
+
+#: Sheets that are the same in every cohort.
+FIXED_ROWS: Final = {"regions": list(REGION_ROWS), "limits": list(LIMIT_ROWS)}
+
+TRUTH_README: Final = """\
+# Truth of the virtual cohort
+
+Nothing here comes from a patient. Regions are kidney_left, kidney_right, kidneys (their sum), liver
+(without the lesion in it), spleen and lesion_1. The outline "Liver" in the structure sets goes around
+the lesion as well, as hospitals draw it: where outlines overlap, the lesion takes the voxels.
+
+* `organ_truth.csv`: analytic volume; mass with the phantom's own densities; time-integrated activity
+  (TIA) from time zero to infinity, analytic; terminal effective half-life. `dose_local_gy` is the
+  energy of the electrons of the nuclide's decays (beta particles, conversion and Auger electrons) in
+  the region's own true activity, deposited in the region: TIA x Delta_electron / mass. Photons, and
+  radiation that enters from or leaves to other regions, are not in it.
+* `activity_truth.csv`: true activity at scan start. `time_h` counts from time zero, the middle of the
+  infusion. `whole_field` is all activity in the SPECT field, with the rest of the body.
+* `pose_truth.csv`: position of the patient in each scan against the patient at rest (DICOM LPS): turn
+  about z, then shift, for CT and outlines; `spect_minus_ct_z_mm` is what the SPECT is shifted further.
+* `planted.csv`: facts that an analysis should find: calibration error and decay convention of each
+  site's camera, and the cycle that must be refused.
+
+The administered activity is the measured minus the residual activity, both at injection start; it is
+decayed to time zero. Activity in the images is that at scan start, with only physical decay during
+the scan. Images carry the site's calibration error and noise; the truth does not.
+"""
+
+
+def write_sheet(folder: Path, name: str, rows: Iterable[Row]) -> None:
+    _write(folder / f"{name}.tsv", SHEET_COLUMNS[name], rows, "\t")
+
+
+def write_truth(folder: Path, name: str, rows: Iterable[Row]) -> None:
+    _write(folder / f"{name}.csv", TRUTH_COLUMNS[name], rows, ",")
+
+
+def write_config(path: Path, cohort: str, results: str) -> None:
+    config = {
+        "cohort": cohort,
+        "results": results,
+        "data_origin": "virtual",
+        "sheets": {name: f"{name}.tsv" for name in SHEET_COLUMNS},
+    }
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: Iterable[Row], delimiter: str) -> None:
+    """Missing values become ``n/a``; a row with a column that the sheet lacks is a defect and raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval=MISSING, delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.8g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,89 @@
+"""Simulate a whole multi-site cohort: DICOM, sheets, config and truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from doseledger.errors import ForeignResultsError
+from doseledger.phantom import design, sheets
+from doseledger.phantom.cycle import draw_cycle, draw_scans, write_scan
+from doseledger.phantom.design import Size
+from doseledger.phantom.patients import draw_patient
+from doseledger.phantom.records import Records
+
+
+def simulate(
+    out: Path,
+    *,
+    sites: int = 3,
+    patients: int = 2,
+    cycles: int = 2,
+    seed: int = 1,
+    size: Size = "demo",
+    plant_refusal: bool = True,
+    results: str = "../results",
+    cohort: str = "demo",
+) -> Path:
+    """Write a virtual cohort of 177Lu-DOTATATE treatments with its truth.
+
+    The same arguments give the same bytes. Patients of one seed are the same in a larger cohort.
+
+    Parameters
+    ----------
+    out
+        Folder to write to; it must not hold a cohort yet.
+    sites, patients, cycles
+        Number of sites (A, B, C, ...), of patients per site and of cycles per patient. Sites A, D, ...
+        scan four times, B, E, ... two or three times, C, F, ... once.
+    size
+        Voxel grids: ``demo`` looks like hospital data, ``micro`` is for tests of the workflow.
+    plant_refusal
+        Store the first scan of one cycle as SUV (Units GML), which is no activity: the last cycle
+        of the last patient of site B, or of site A where there is no B.
+    results
+        Results folder as written into the config file, relative to it.
+
+    Returns
+    -------
+    Path
+        The config file.
+
+    Raises
+    ------
+    QuantityError, UnknownNameError
+        A cohort that cannot be simulated.
+    ForeignResultsError
+        `out` holds a cohort already.
+    """
+    design.check_design(sites, patients, cycles, size)
+    out = Path(out)
+    _check_vacant(out)
+    refused = design.refused_cycle(sites, patients, cycles) if plant_refusal else None
+    records = Records()
+    for site in design.sites_of(sites):
+        records.add_site(site)
+        for index in range(patients):
+            patient = draw_patient(seed, site.label, design.patient_label(index))
+            records.add_patient(patient)
+            for number in range(1, cycles + 1):
+                cycle = draw_cycle(seed, size, site, patient, index, number)
+                records.add_cycle(cycle)
+                nominal_times_h = site.nominal_times_h(index, number)
+                for scan in draw_scans(cycle, nominal_times_h, refused=(site.label, patient.label, number) == refused):
+                    records.add_scan(scan)
+                    write_scan(out, scan)
+    records.write(out)
+    config = out / "config.yaml"
+    sheets.write_config(config, cohort, results)
+    return config
+
+
+def _check_vacant(out: Path) -> None:
+    names = ("config.yaml", "dicom", "truth", *(f"{name}.tsv" for name in sheets.SHEET_COLUMNS))
+    for name in names:
+        if (out / name).exists():
+            raise ForeignResultsError(
+                "the folder holds a cohort already",
+                path=out / name,
+                remedy="Give a new or empty folder, or delete the old cohort first.",
+            )

@@ -1,0 +1,25 @@
+"""Regions as label maps: names and codes, transfer between grids, quality gate. Pure functions."""
+
+from doseledger.regions.algebra import (
+    REMAINDER,
+    WHOLE_FIELD,
+    RegionSpec,
+    hard_labels,
+    region_fractions,
+    sums_of,
+    volume_average,
+)
+from doseledger.regions.gate import dose_flags, gate_flags, pair_flags
+
+__all__ = [
+    "REMAINDER",
+    "WHOLE_FIELD",
+    "RegionSpec",
+    "dose_flags",
+    "gate_flags",
+    "hard_labels",
+    "pair_flags",
+    "region_fractions",
+    "sums_of",
+    "volume_average",
+]

@@ -1,0 +1,240 @@
+"""The page of a cohort: what is complete, what was refused, and every dose by site."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import median
+from typing import Any, Final
+
+from doseledger.report import charts, methods, words
+from doseledger.report.completeness import counts, site_table
+from doseledger.report.pages import (
+    CYCLE,
+    FLAGS,
+    REGION,
+    Cell,
+    Column,
+    Link,
+    Picture,
+    Row,
+    Tables,
+    checked,
+    data_table,
+    label,
+    number,
+    origins,
+    percent,
+    render,
+    stopped,
+)
+from doseledger.report.sums import sum_charts, sums_by_region
+
+#: Above this many rows the page names the file instead: a browser would not scroll through them.
+_MAX_ROWS_LISTED: Final = 10_000
+#: Up to this many rows all lists are unfolded.
+_MAX_ROWS_UNFOLDED: Final = 150
+_MAX_SENTENCES_UNFOLDED: Final = 30
+_LESIONS: Final = "lesions"
+_SUM_REGION: Final = "kidneys"
+
+PageLinks = Mapping[tuple[str, str], str]
+
+_SUMMARY: Final = (
+    label("Site", "site", lead=True),
+    Column("Rows", lambda row: str(row["n"]), "n", number=True),
+    Column("Patients", lambda row: str(row["patients"]), "n", number=True),
+    label("Protocol", "protocols"),
+    number("Median", "median", "Gy/GBq"),
+    Column("Range", lambda row: words.interval(row["low"], row["high"]), "Gy/GBq", number=True),
+)
+
+_FLAG_COUNTS: Final = (
+    Column("Flag", lambda row: words.flag(row["flag"]), lead=True, wide=True),
+    label("Table", "table"),
+    Column("Rows", lambda row: str(row["rows"]), "n", number=True),
+    Column("Patients", lambda row: str(row["patients"]), "n", number=True),
+    Column("Sites", lambda row: str(row["sites"]), "n", number=True),
+)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What may be shown side by side: one radiopharmaceutical, one region, one marrow method."""
+
+    tracer: str
+    region: str
+    marrow_method: str
+
+    @property
+    def title(self) -> str:
+        method = f" ({self.marrow_method.replace('_', ' ')})" if self.marrow_method else ""
+        return f"{words.region(self.region)}{method}"
+
+
+def cohort_page(
+    *,
+    cohort: str,
+    tables: Tables,
+    software_version: str,
+    page_links: PageLinks | None = None,
+) -> str:
+    """The page of a cohort as one HTML text that needs no other file.
+
+    Parameters
+    ----------
+    tables
+        Rows of the whole cohort by table name, as of `doseledger.io.tables.SCHEMAS`.
+    software_version
+        Version that makes the page; the rows carry their own.
+    page_links
+        Address of each patient's page, by site and patient, relative to this page.
+
+    Returns
+    -------
+    str
+        HTML with its figures inside; the same input gives the same bytes.
+
+    Raises
+    ------
+    KeyError
+        A table or column that the ledger does not have.
+    """
+    rows = checked(tables)
+    links = page_links or {}
+    troubles = stopped(rows["stage_outcome"])
+    primary = [row for row in rows["organ_dose"] if row["is_primary"]]
+    primary.sort(key=lambda r: (r["site"], r["patient"], r["cycle"], words.region_order(r["region"])))
+    sums = [row for row in sums_by_region(rows["course"]) if row["region"] == _SUM_REGION]
+    return render(
+        "cohort.html.j2",
+        cohort=cohort,
+        software_version=software_version,
+        origins=origins(rows),
+        counts=counts(rows),
+        sites=site_table(rows),
+        stopped=troubles,
+        stopped_codes=_codes(troubles),
+        max_stopped=_MAX_SENTENCES_UNFOLDED,
+        comparisons=_comparisons(primary, rows["administration"]),
+        sum_charts=sum_charts(sums, lambda row: f"{row['site']} {row['patient']}"),
+        flags=data_table(_FLAG_COUNTS, _flag_counts(rows)),
+        listings=_listings(primary, links),
+        n_primary=len(primary),
+        max_listed=_MAX_ROWS_LISTED,
+        unfolded=len(primary) <= _MAX_ROWS_UNFOLDED,
+        links=[Link(f"{site} {patient}", links[site, patient]) for site, patient in sorted(links)],
+        methods=methods.paragraphs(rows),
+        provenance=methods.provenance(rows)[:2],
+    )
+
+
+def _codes(troubles: Sequence[Row]) -> str:
+    """How often each code occurs, most frequent first."""
+    found = Counter(f"{row['status']}, {words.text(row['code'])}" for row in troubles)
+    return "; ".join(f"{code}: {times}" for code, times in sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _comparisons(primary: Sequence[Row], administrations: Sequence[Row]) -> list[dict[str, Any]]:
+    """Gy/GBq of every primary row by site: a chart and its summary per region, by radiopharmaceutical."""
+    tracers = {
+        (row["site"], row["patient"], row["cycle"]): words.tracer(row["radiopharmaceutical"]) for row in administrations
+    }
+    groups: dict[_Group, list[Row]] = {}
+    for row in primary:
+        if not words.drawable(row["dose_gy_per_gbq"]):
+            continue
+        tracer = tracers.get((row["site"], row["patient"], row["cycle"]), "radiopharmaceutical not stated")
+        # A lesion's number means something within its patient only.
+        region = _LESIONS if row["lesion_id"] is not None else row["region"]
+        groups.setdefault(_Group(tracer, region, row["marrow_method"] or ""), []).append(row)
+    ordered = sorted(groups, key=lambda g: (g.tracer, g.region == _LESIONS, words.region_order(g.region), g.title))
+    return [
+        {"tracer": tracer, "regions": [_comparison(group, groups[group]) for group in of_tracer]}
+        for tracer, of_tracer in groupby(ordered, key=lambda group: group.tracer)
+    ]
+
+
+def _comparison(group: _Group, rows: Sequence[Row]) -> dict[str, Any]:
+    by_site = [(site, list(of_site)) for site, of_site in groupby(rows, key=lambda row: row["site"])]
+    strips = [
+        charts.Strip(
+            site,
+            tuple(row["dose_gy_per_gbq"] for row in of_site),
+            tuple(row["protocol"] for row in of_site),
+        )
+        for site, of_site in by_site
+    ]
+    summary = [_summary(site, of_site) for site, of_site in by_site]
+    picture = Picture(
+        charts.strip_chart(strips, x_label="absorbed dose per administered activity, Gy/GBq"),
+        f"{group.title}, {group.tracer}: absorbed dose per administered activity by site, n = {len(rows)}",
+        f"{group.title}.",
+        f"n = {len(rows)} rows of {words.count(len({(row['site'], row['patient']) for row in rows}), 'patient')}.",
+    )
+    return {"picture": picture, "summary": data_table(_SUMMARY, summary)}
+
+
+def _summary(site: str, rows: Sequence[Row]) -> Row:
+    values = [row["dose_gy_per_gbq"] for row in rows]
+    return {
+        "site": site,
+        "n": len(rows),
+        "patients": len({row["patient"] for row in rows}),
+        "protocols": words.listing(_protocol(row) for row in rows),
+        "median": median(values),
+        "low": min(values),
+        "high": max(values),
+    }
+
+
+def _protocol(row: Row) -> str:
+    return words.PROTOCOLS.get(row["protocol"], words.text(row["protocol"]))
+
+
+def _flag_counts(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """How often each flag occurs, most frequent first."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for table, rows in tables.items():
+        for row in rows:
+            for flag in dict.fromkeys(row.get("flags") or ()):
+                found.setdefault((flag, table), []).append(row)
+    counted = [
+        {
+            "flag": flag,
+            "table": table.replace("_", " "),
+            "rows": len(rows),
+            "patients": len({(row["site"], row["patient"]) for row in rows if row.get("patient")}),
+            "sites": len({row["site"] for row in rows}),
+        }
+        for (flag, table), rows in found.items()
+    ]
+    return sorted(counted, key=lambda row: (-row["rows"], row["flag"], row["table"]))
+
+
+def _listings(primary: Sequence[Row], links: PageLinks) -> list[dict[str, Any]]:
+    """Every primary row, one table per site."""
+    if len(primary) > _MAX_ROWS_LISTED:
+        return []
+
+    def patient(row: Row) -> Cell:
+        href = links.get((row["site"], row["patient"]))
+        return row["patient"] if href is None else Link(row["patient"], href)
+
+    columns = (
+        Column("Patient", patient, lead=True),
+        CYCLE,
+        REGION,
+        Column("Scans", lambda row: words.text(row["n_timepoints"]), "n", number=True),
+        number("Mean dose", "absorbed_dose_gy", "Gy"),
+        Column("95 % interval", lambda r: words.interval(r["dose_low_gy"], r["dose_high_gy"]), "Gy", number=True),
+        percent("u", "u_absorbed_dose_rel"),
+        number("Dose per activity", "dose_gy_per_gbq", "Gy/GBq"),
+        FLAGS,
+    )
+    return [
+        {"site": site, "table": data_table(columns, list(rows))}
+        for site, rows in groupby(primary, key=lambda row: row["site"])
+    ]

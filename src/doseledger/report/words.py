@@ -1,0 +1,208 @@
+"""Numbers, names and flags as a reader wants them. Nothing here computes a result."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Final, TypeGuard
+
+#: What a null looks like on a page.
+DASH: Final = "\N{EN DASH}"
+#: Mark of a half-life whose clearance rate is at the bound of physical decay.
+AT_BOUND_MARK: Final = "\N{DAGGER}"
+
+_MINUS: Final = "\N{MINUS SIGN}"
+#: Groups digits without breaking the line, and without the ambiguity of comma and point.
+_THIN: Final = "\N{NARROW NO-BREAK SPACE}"
+#: Integers from here on are grouped in threes; four digits read well without.
+_GROUP_FROM: Final = 10_000
+#: Below this the leading zeros of a plain decimal hide the number.
+_SMALLEST_PLAIN: Final = 1.0e-3
+
+#: Names of radiopharmaceuticals in pages (nomenclature of the EANM), by their name in sheets.
+TRACERS: Final[dict[str, str]] = {
+    "Lu177-DOTATATE": "[177Lu]Lu-DOTA-TATE",
+    "Lu177-PSMA617": "[177Lu]Lu-PSMA-617",
+    "Lu177-PSMA-617": "[177Lu]Lu-PSMA-617",
+    "Lu177-PSMAIT": "[177Lu]Lu-PSMA-I&T",
+    "Tb161-PSMA617": "[161Tb]Tb-PSMA-617",
+}
+
+#: Flags of the tables in words. A flag that is not listed is shown with its underscores opened.
+FLAGS: Final[dict[str, str]] = {
+    "at_bound": "clearance at the bound of physical decay",
+    "rate_at_bound": "clearance at the bound of physical decay",
+    "saturated": "as many curve parameters as scans: the fit cannot be checked",
+    "too_few_points": "too few scans for the curve model",
+    "not_converged": "curve fit did not converge",
+    "extrapolated": "over 20 % extrapolated",
+    "low": "low grade: over 50 % extrapolated",
+    "no_degrees_of_freedom": "as many curve parameters as scans: the fit cannot be checked",
+    "single_time_point": "curve from a single scan",
+    "voxels_disagree_with_curve": "voxel curves add up to another TIA than the region's curve",
+    "no_partial_volume_correction": "not corrected for partial volume",
+    "missing_at_time_point": "region missing in a scan",
+    "part_missing": "sum lacks a part",
+    "more_activity_than_administered": "more activity than can be left of what was administered",
+    "kidney_volumes_differ": "left and right kidney volumes differ more than twofold",
+    "kidney_doses_differ": "left and right kidney doses differ more than twofold",
+    "cycles_missing": "not every given cycle is counted",
+    "prior_dose_not_in_bed": "prior dose is not part of the BED",
+    "overlap": "outlines overlap",
+    "misaligned": "outlines of the scans overlap poorly after alignment",
+    "no_ct": "no CT",
+    "threshold_volume": "volume from a SPECT threshold: mass and dose are rough",
+    "volume_implausible": "volume outside the plausible range",
+    "truncated": "cut off by the field of view",
+    "wrong_side": "outline on the other side of the body than its name says",
+    "electrons_only": "engine leaves photons out",
+    "padding_set_to_air": "CT padding outside the field of view was set to air",
+    "injected_activity_implausible": "administered activity in the header is implausible",
+    "duration_missing": "acquisition duration missing in the header",
+    "corrected_image_contradicts_decay_correction": "header contradicts itself on decay correction",
+    "injection_after_scan": "injection time in the header lies after the scan",
+    "slices_thinner_than_step": "slices thinner than their distance",
+}
+
+PROTOCOLS: Final[dict[str, str]] = {"mtp": "three or more scans", "2tp": "two scans", "stp": "single scan"}
+
+_FIRST_REGIONS: Final = ("kidneys", "kidney_left", "kidney_right", "liver", "spleen", "bone_marrow", "red_marrow")
+_LAST_REGIONS: Final = ("remainder", "whole_field")
+
+
+def drawable(value: float | None) -> TypeGuard[float]:
+    """Whether a number can stand in a chart: it is there and finite."""
+    return value is not None and math.isfinite(value)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits; null is an en dash.
+
+    Examples
+    --------
+    >>> significant(4.1852), significant(0.6723), significant(9.996)
+    ('4.19', '0.672', '10.0')
+    >>> significant(None) == DASH
+    True
+    """
+    if value is None:
+        return DASH
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("\N{INFINITY}" if value > 0 else f"{_MINUS}\N{INFINITY}")
+    if value == 0:
+        return "0"
+    # Rounding first: 9.996 has one digit more before the point than it seems.
+    rounded = float(f"{value:.{digits - 1}e}")
+    if abs(rounded) < _SMALLEST_PLAIN:
+        return f"{rounded:.{digits - 1}e}".replace("-", _MINUS)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    text = f"{rounded:.{decimals}f}"
+    if abs(rounded) >= _GROUP_FROM:
+        text = f"{rounded:,.0f}".replace(",", _THIN)
+    return text.replace("-", _MINUS)
+
+
+def declared(value: float) -> str:
+    """A number from a sheet or the settings, as it was written there.
+
+    Examples
+    --------
+    >>> declared(23.0), declared(2.5)
+    ('23', '2.5')
+    """
+    return f"{value:g}"
+
+
+def fixed(value: float | None, decimals: int = 1) -> str:
+    """A number with so many decimals; null is an en dash."""
+    if not drawable(value):
+        return significant(value)
+    return f"{value:.{decimals}f}".replace("-", _MINUS)
+
+
+def percent(fraction: float | None) -> str:
+    """A share in percent, one decimal, without the sign.
+
+    Examples
+    --------
+    >>> percent(0.396)
+    '39.6'
+    """
+    return fixed(None if fraction is None else 100.0 * fraction)
+
+
+def change(fraction: float | None) -> str:
+    """A relative change in percent, with its sign."""
+    text = percent(fraction)
+    return f"+{text}" if fraction is not None and fraction > 0 else text
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return DASH if low is None and high is None else f"{significant(low)} to {significant(high)}"
+
+
+def text(value: object) -> str:
+    """Any text or integer cell; null and the empty string are an en dash."""
+    return DASH if value is None or value == "" else str(value)
+
+
+def yes_no(value: bool | None) -> str:
+    return DASH if value is None else ("yes" if value else "no")
+
+
+def tracer(name: str | None) -> str:
+    return text(None if name is None else TRACERS.get(name, name))
+
+
+def flag(code: str) -> str:
+    """A flag in readable words."""
+    return FLAGS.get(code, code.replace("_", " "))
+
+
+def flags(codes: Iterable[str] | None) -> tuple[str, ...]:
+    """Flags in readable words, in the order of the row."""
+    return tuple(flag(code) for code in codes or ())
+
+
+def region(name: str) -> str:
+    """``kidney_left`` as ``Kidney left``."""
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def region_order(name: str) -> tuple[int, list[tuple[int, str]]]:
+    """Sort key: the organs that limit therapy first, then lesions, numbers in names by value."""
+    if name in _FIRST_REGIONS:
+        rank = _FIRST_REGIONS.index(name)
+    else:
+        rank = len(_FIRST_REGIONS) + name.startswith("lesion") + 2 * (name in _LAST_REGIONS)
+    return rank, [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def listing(items: Iterable[object]) -> str:
+    """Distinct items, sorted, as ``a, b and c``; nulls are left out.
+
+    Examples
+    --------
+    >>> listing(["pmc", "vsv", "pmc", None])
+    'pmc and vsv'
+    """
+    distinct = sorted({str(item) for item in items if item is not None})
+    return " and ".join([", ".join(distinct[:-1]), distinct[-1]] if len(distinct) > 1 else distinct)
+
+
+def count(number: int, noun: str) -> str:
+    """
+    Examples
+    --------
+    >>> count(1, "scan"), count(3, "scan")
+    ('1 scan', '3 scans')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def cumulative_status(status: str | None, *, given: int | None, counted: int | None, imputed: int | None) -> str:
+    """Status of a sum over cycles in clear words, e.g. ``incomplete: 1 of 2 cycles counted``."""
+    words = f"{text(status)}: {text(counted)} of {text(given)} cycles counted"
+    return f"{words}, {imputed} imputed" if imputed else words

@@ -1,0 +1,1 @@
+"""Statistics of regions, uncertainty, radiobiology and the course of treatment: pure functions."""

@@ -1,0 +1,103 @@
+"""Finished stages of a cycle, as the later stages and the cohort read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doseledger import __version__
+from doseledger.cohort import CYCLE_STAGES, Row
+from doseledger.geometry import Grid
+from doseledger.io.tables import read_rows
+from doseledger.regions import RegionSpec
+from doseledger.steps.kinetics import reference_labels
+from doseledger.steps.segment import read_specs
+from doseledger.steps.stage import OUTCOME, failure_of, read_outcome
+
+#: Stage that writes a table.
+STAGE_OF_TABLE: Final = {
+    "acquisition": "ingest",
+    "region": "segment",
+    "region_activity": "kinetics",
+    "curve": "kinetics",
+    "organ_dose": "dose",
+    "dvh": "dose",
+}
+
+
+@dataclass(frozen=True)
+class FinishedCycle:
+    """Stage folders of one patient-cycle; some may be refused or absent."""
+
+    site: str
+    patient: str
+    cycle: int
+    base: Path
+
+    def folder(self, stage: str) -> Path:
+        return self.base / stage
+
+    @cached_property
+    def outcomes(self) -> dict[str, Row]:
+        """Outcomes of the stages that have one, in order of flow."""
+        return {s: read_outcome(self.folder(s)) for s in CYCLE_STAGES if (self.folder(s) / OUTCOME).exists()}
+
+    @property
+    def ok(self) -> bool:
+        """Whether the cycle has a dose."""
+        return self.outcomes.get("dose", {}).get("status") == "ok"
+
+    def rows(self, table: str) -> list[Row]:
+        """Rows of a table; none if its stage was refused or has not finished."""
+        stage = STAGE_OF_TABLE[table]
+        if self.outcomes.get(stage, {}).get("status") != "ok":
+            return []
+        return read_rows(self.folder(stage), table)
+
+    @cached_property
+    def specs(self) -> list[RegionSpec]:
+        return read_specs(self.folder("segment"))
+
+    def reference_labels(self, reference: int, grid: Grid) -> NDArray[np.uint8]:
+        key = {"patient": self.patient, "cycle": self.cycle}
+        return reference_labels(self.folder("segment"), key, reference, grid)
+
+
+def finished_cycles(inputs: Mapping[str, tuple[Path, ...]]) -> list[FinishedCycle]:
+    """The cycles whose dose stages are among the inputs of a course."""
+    cycles = []
+    for folder in inputs["dose"]:
+        key = read_outcome(folder)["key"]
+        cycles.append(FinishedCycle(key["site"], key["patient"], key["cycle"], folder.parent))
+    return sorted(cycles, key=lambda c: c.cycle)
+
+
+def outcome_rows(cycle: FinishedCycle) -> list[Row]:
+    """Rows of ``stage_outcome``: one per stage, whether it finished or not."""
+    rows = []
+    for stage in CYCLE_STAGES:
+        key: Row = {"site": cycle.site, "patient": cycle.patient, "cycle": cycle.cycle, "stage": stage}
+        rows.append(key | stage_columns(cycle.folder(stage), cycle.outcomes.get(stage)))
+    return rows
+
+
+def stage_columns(folder: Path, outcome: Row | None) -> dict[str, Any]:
+    """Status of a stage: its outcome, or why it has none."""
+    if outcome is not None:
+        kept = ("status", "code", "sentence", "file", "tag", "origin_stage", "software_version")
+        return {k: outcome[k] for k in kept}
+    failure = failure_of(folder)
+    if failure is not None:
+        return {"status": "failed", "software_version": __version__, "origin_stage": folder.name} | failure
+    return {
+        "status": "missing",
+        "code": "not_run",
+        "sentence": "The stage has not run: an earlier one failed, or the workflow was stopped. Run it again.",
+        "software_version": __version__,
+    }

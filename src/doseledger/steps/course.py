@@ -1,0 +1,209 @@
+"""Stage ``course``: all cycles of one patient; cumulative dose, lesions over time, the patient's page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from statistics import median
+from typing import Any, Final
+
+from doseledger import __version__
+from doseledger.cohort import Row
+from doseledger.io.nifti import read_image, read_sidecar
+from doseledger.io.tables import write_rows
+from doseledger.regions import sums_of
+from doseledger.report.patient_page import patient_page
+from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate
+from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_rows
+from doseledger.steps.ingest import administered_mbq
+from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
+from doseledger.steps.pictures import cycle_slices
+from doseledger.steps.segment import region_specs
+from doseledger.steps.stage import Job
+
+STAGE_VERSION: Final[int] = 1
+#: A refused cycle makes the course incomplete; it does not take the other cycles with it.
+TAKES_REFUSED: Final = True
+
+AGE_BAND_YEARS: Final = 5
+
+
+def step(job: Job) -> None:
+    """Sum over the administrations, follow the lesions, and write the patient's page."""
+    cycles = finished_cycles(job.inputs)
+    tables = {
+        "patient": [_patient_row(job)],
+        "administration": _administration_rows(job),
+        "course": _course_rows(job, cycles),
+        "lesion": _lesion_rows(job, cycles),
+    }
+    for name, rows in tables.items():
+        write_rows(job.out, name, rows)
+    for name in ("acquisition", "region", "region_activity", "curve", "organ_dose", "dvh"):
+        tables[name] = [row for cycle in cycles for row in cycle.rows(name)]
+    tables["stage_outcome"] = [row for cycle in cycles for row in outcome_rows(cycle)]
+    html = patient_page(
+        site=job.rows["site"],
+        patient=job.rows["patient"],
+        tables=tables,
+        slices=[cycle_slices(cycle) for cycle in cycles if cycle.ok],
+        software_version=__version__,
+    )
+    (job.out / PAGE).write_text(html, encoding="utf-8")
+
+
+def _common(job: Job) -> Row:
+    return {**job.key, "data_origin": job.rows["data_origin"], "software_version": __version__}
+
+
+def _patient_row(job: Job) -> Row:
+    person = job.rows["person"] or {}
+    kept = ("sex", "mass_kg", "height_cm", "diagnosis", "kidney_function_band", "prior_therapy", "prior_kidney_dose_gy")
+    return _common(job) | {k: person.get(k) for k in kept} | {"age_band": age_band(person.get("age_years"))}
+
+
+def age_band(age_years: int | None) -> str | None:
+    """Five-year band: the ledger holds no exact age.
+
+    Examples
+    --------
+    >>> age_band(64)
+    '60-64'
+    """
+    if age_years is None:
+        return None
+    start = age_years - age_years % AGE_BAND_YEARS
+    return f"{start}-{start + AGE_BAND_YEARS - 1}"
+
+
+def _administration_rows(job: Job) -> list[Row]:
+    imaged = {c["cycle"]: c["imaged"] for c in job.rows["cycles"]}
+    starts = [datetime.fromisoformat(a["injection_start"]) for a in job.rows["administrations"]]
+    kept = (
+        "cycle",
+        "radiopharmaceutical",
+        "nuclide",
+        "measured_activity_mbq",
+        "residual_activity_mbq",
+        "infusion_min",
+        "preparation",
+        "extravasation",
+    )
+    return [
+        _common(job)
+        | {k: a[k] for k in kept}
+        | {
+            "administered_mbq": administered_mbq(a),
+            "imaged": imaged[a["cycle"]],
+            # Whole days between the dates: the ledger has intervals, never dates.
+            "days_after_first_cycle": (start.date() - min(starts).date()).days,
+        }
+        for a, start in zip(job.rows["administrations"], starts, strict=True)
+    ]
+
+
+def _course_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
+    doses = {(row["cycle"], row["region"]): row for c in cycles for row in c.rows("organ_dose") if row["is_primary"]}
+    regions = sorted({region for _, region in doses})
+    specs = region_specs(job.rows["regions"])
+    # A patient without any dose still has a row per region that a limit speaks of.
+    regions = regions or sorted({limit["region"] for limit in job.rows["limits"]} & _named(specs))
+    rows = []
+    for region in regions:
+        total = cumulate([_cycle_dose(a, doses.get((a["cycle"], region))) for a in job.rows["administrations"]])
+        limits: list[Row | None] = [limit for limit in job.rows["limits"] if limit["region"] == region]
+        for limit in limits or [None]:
+            rows.append(_common(job) | {"region": region} | _course_columns(job, region, total, limit))
+    return rows
+
+
+def _named(specs: dict[str, Any]) -> set[str]:
+    return {spec.region for spec in specs.values()} | set(sums_of(specs.values()))
+
+
+def _cycle_dose(administration: Row, row: Row | None) -> CycleDose:
+    return CycleDose(
+        cycle=administration["cycle"],
+        administered_mbq=administered_mbq(administration),
+        dose_gy=row["absorbed_dose_gy"] if row else None,
+        bed_gy=row["bed_gy"] if row else None,
+        u_systematic_rel=row["u_systematic_rel"] if row else 0.0,
+        u_random_rel=row["u_fit_rel"] if row else 0.0,
+    )
+
+
+def _course_columns(job: Job, region: str, total: Cumulation, limit: Row | None) -> Row:
+    person = job.rows["person"] or {}
+    prior = person.get("prior_kidney_dose_gy") if region == "kidneys" else None
+    columns: Row = {
+        "cycles_given": total.cycles_given,
+        "cycles_counted": total.cycles_counted,
+        "cycles_imputed": 0,
+        "cumulative_status": total.status,
+        "administered_mbq": total.administered_mbq,
+        "cumulative_dose_gy": total.dose_gy,
+        "cumulative_bed_gy": total.bed_gy,
+        "u_cumulative_dose_rel": total.u_dose_rel,
+        "prior_dose_gy": prior,
+        "flags": [] if total.status == "complete" else ["cycles_missing"],
+    }
+    if limit is None:
+        return columns
+    use_bed = limit["quantity"] == "bed"
+    check = check_limit(total, limit["limit_gy"], prior_gy=None if use_bed else prior, use_bed=use_bed)
+    if use_bed and prior:
+        columns["flags"] = [*columns["flags"], "prior_dose_not_in_bed"]
+    return columns | {
+        "limit_quantity": limit["quantity"],
+        "limit_gy": limit["limit_gy"],
+        "limit_source": limit["source"],
+        "fraction_of_limit": check.fraction,
+        "activity_left_mbq": check.activity_left_mbq,
+    }
+
+
+def _lesion_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
+    """Lesions by cycle, against the patient's first cycle in which they were outlined."""
+    known: dict[str, Row] = {}
+    rows: list[Row] = []
+    previous: set[str] = set()
+    for number, cycle in enumerate(c for c in cycles if c.ok):
+        present = {row["lesion_id"]: row for row in cycle.rows("organ_dose") if row["lesion_id"] and row["is_primary"]}
+        for lesion_id, dose in present.items():
+            row = _lesion_row(job, cycle, lesion_id, dose)
+            first = known.setdefault(lesion_id, row | {"administered_mbq": dose["administered_mbq"]})
+            per_activity = row["uptake_mean_bq_per_ml"] / dose["administered_mbq"]
+            if first["cycle"] != row["cycle"]:
+                row["volume_change_rel"] = row["volume_ml"] / first["volume_ml"] - 1.0
+                before = first["uptake_mean_bq_per_ml"] / first["administered_mbq"]
+                row["uptake_change_rel"] = per_activity / before - 1.0 if before > 0 else None
+            row["appearance"] = "first" if number == 0 else "persistent" if first["cycle"] != row["cycle"] else "new"
+            rows.append(row)
+        rows += [
+            _common(job) | {"cycle": cycle.cycle, "lesion_id": lesion_id, "appearance": "resolved"}
+            for lesion_id in sorted(previous - set(present))
+        ]
+        previous = set(present)
+    return rows
+
+
+def _lesion_row(job: Job, cycle: FinishedCycle, lesion_id: str, dose: Row) -> Row:
+    reference = read_sidecar(cycle.folder("align") / ALIGNMENT)["reference_time_point"]
+    label = next(s.label for s in cycle.specs if s.region == lesion_id)
+    key = {"patient": job.rows["patient"], "cycle": cycle.cycle}
+    spect, grid = read_image(cycle.folder("ingest") / scan_file(key, reference, "spect.nii.gz"))
+    voxels = spect[cycle.reference_labels(reference, grid) == label]
+    outlines = [r for r in cycle.rows("region") if r["region"] == lesion_id]
+    return _common(job) | {
+        "cycle": cycle.cycle,
+        "lesion_id": lesion_id,
+        "location": None,
+        "delineation": dose["region_source"],
+        "volume_ml": float(median(r["volume_ml"] for r in outlines)),
+        "uptake_mean_bq_per_ml": float(voxels.mean(dtype="float64")),
+        "uptake_peak_bq_per_ml": float(voxels.max()),
+        "absorbed_dose_gy": dose["absorbed_dose_gy"],
+        "volume_change_rel": None,
+        "uptake_change_rel": None,
+        "response": None,
+        "flags": dose["flags"],
+    }

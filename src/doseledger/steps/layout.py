@@ -1,0 +1,24 @@
+"""Names of the files inside stage folders: BIDS-like, one place for writer and reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LABELS = "labels.json"
+ALIGNMENT = "alignment.json"
+TIA_MAP = "tia_bq_h_per_ml.nii.gz"
+PAGE = "index.html"
+
+
+def scan_file(key: Mapping[str, Any], time_point: int, what: str) -> str:
+    """``sub-P1_ses-c1_run-2_spect.nii.gz``"""
+    return f"sub-{key['patient']}_ses-c{key['cycle']}_run-{time_point}_{what}"
+
+
+def dose_file(engine: str) -> str:
+    return f"dose_gy_{engine}.nii.gz"
+
+
+def dose_sd_file(engine: str) -> str:
+    return f"dose_relative_sd_{engine}.nii.gz"

@@ -1,0 +1,242 @@
+"""The stage contract, in one place so that no stage can break it.
+
+* A stage writes into a temporary folder beside its output and is renamed when it is whole;
+  ``outcome.json`` is written last and lists name, size and SHA-256 of every file.
+* ``ok``; ``refused`` (a `DoseledgerError`: an outcome without data, which later stages copy
+  forward); anything else is raised: the job fails, and a note of why stays beside the output.
+* A stage checks the sizes of its inputs against their manifests before it uses them.
+* No time and no path of the machine goes into an outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from doseledger import __version__
+from doseledger.errors import DoseledgerError, StageDamagedError
+
+OUTCOME: Final = "outcome.json"
+FAILURE: Final = "failure.json"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage gets: input folders by stage, the folder to write to, settings and sheet rows."""
+
+    inputs: Mapping[str, tuple[Path, ...]]
+    out: Path
+    settings: Row
+    rows: Row
+
+    def one(self, stage: str) -> Path:
+        """The single input folder of a stage."""
+        (folder,) = self.inputs[stage]
+        return folder
+
+    @property
+    def key(self) -> Row:
+        """Key columns of every row that the stage writes."""
+        return {k: self.rows[k] for k in ("site", "patient", "cycle") if k in self.rows}
+
+    @property
+    def where(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.key.items())
+
+
+class StepModule(Protocol):
+    """A steps module: its version, whether it goes on over refused inputs, and its work."""
+
+    STAGE_VERSION: int
+    TAKES_REFUSED: bool
+
+    def step(self, job: Job) -> None: ...
+
+
+class _Snakemake(Protocol):
+    input: Any
+    output: Any
+    params: Any
+    log: Any
+
+
+def run(stage: str, snakemake: _Snakemake) -> None:
+    """Run a stage for a rule: named inputs are stage folders, the one output is the stage's folder."""
+    inputs = {
+        name: tuple(Path(p) for p in ([paths] if isinstance(paths, str) else paths))
+        for name, paths in snakemake.input.items()
+    }
+    _log_to(str(snakemake.log[0]) if snakemake.log else None)
+    try:
+        run_stage(
+            stage,
+            inputs=inputs,
+            output=Path(str(snakemake.output[0])),
+            settings=dict(snakemake.params.settings),
+            rows=dict(snakemake.params.rows),
+        )
+    except Exception:
+        logging.getLogger(__name__).exception("%s failed", stage)
+        raise
+
+
+def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Path, settings: Row, rows: Row) -> Row:
+    """Run one stage under the contract and return its outcome.
+
+    Raises
+    ------
+    StageDamagedError
+        An input does not hold what its manifest lists.
+    Exception
+        Whatever the stage raised that is not a `DoseledgerError`.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-", dir=output.parent))
+    job = Job(inputs=inputs, out=partial, settings=settings, rows=rows)
+    try:
+        module: StepModule = importlib.import_module(f"doseledger.steps.{stage}")
+        upstream = [read_outcome(folder) for folders in inputs.values() for folder in folders]
+        outcome = {
+            "stage": stage,
+            "key": job.key,
+            "stage_version": module.STAGE_VERSION,
+            "software_version": __version__,
+            "settings": settings,
+            "upstream": _settings_of(upstream),
+        }
+        refused = [o for o in upstream if o["status"] == "refused"]
+        if refused and not module.TAKES_REFUSED:
+            outcome |= {k: refused[0][k] for k in ("status", "code", "sentence", "file", "tag", "origin_stage")}
+        else:
+            outcome |= _attempt(module, stage, job)
+        outcome["files"] = _manifest(partial)
+        write_json(partial / OUTCOME, outcome)
+    except BaseException as error:
+        write_json(partial / FAILURE, {"code": type(error).__name__, "sentence": str(error)})
+        raise
+    _publish(partial, output, stage)
+    logging.getLogger(__name__).info("%s %s: %s", stage, outcome["status"], outcome.get("sentence") or job.where)
+    return outcome
+
+
+def _attempt(module: StepModule, stage: str, job: Job) -> Row:
+    try:
+        module.step(job)
+    except DoseledgerError as error:
+        error.within(job.where)
+        if error.path is not None and (base := job.rows.get("base")):
+            # The ledger names files as the site's sheets do, never by a path of this machine.
+            error.path = error.path.removeprefix(f"{base}/")
+        for leftover in job.out.iterdir():
+            leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover)
+        return {
+            "status": "refused",
+            "code": error.code,
+            "sentence": error.sentence,
+            "file": error.path,
+            "tag": error.tag,
+            "origin_stage": stage,
+        }
+    return {"status": "ok", "code": None, "sentence": None, "file": None, "tag": None, "origin_stage": None}
+
+
+def _settings_of(outcomes: list[Row]) -> Row:
+    """Versions and settings of all stages that led here, by stage."""
+    chain: Row = {}
+    for outcome in outcomes:
+        chain |= outcome["upstream"]
+        chain[outcome["stage"]] = {"version": outcome["stage_version"], "settings": outcome["settings"]}
+    return chain
+
+
+def _manifest(folder: Path) -> list[Row]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return [
+        {"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size, "sha256": file_sha256(p)} for p in files
+    ]
+
+
+def _publish(partial: Path, output: Path, stage: str) -> None:
+    partial.chmod(0o777 & ~_umask())
+    if output.exists():
+        # A job that outlived a killed workflow got here first; the later one wins, whole.
+        shutil.rmtree(output)
+    partial.rename(output)
+    for stale in output.parent.glob(f".{stage}.partial-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def read_outcome(folder: Path, *, hashes: bool = False) -> Row:
+    """Outcome of a finished stage, after checking that its files are all there.
+
+    Raises
+    ------
+    StageDamagedError
+        No readable outcome, a file missing, of another size, or (with `hashes`) of other content.
+    """
+    try:
+        outcome: Row = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        files = outcome["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StageDamagedError(folder, f"no readable {OUTCOME} ({type(error).__name__})") from None
+    for entry in files:
+        path = folder / entry["name"]
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry["size"]:
+            raise StageDamagedError(folder, f"{entry['name']} has {size} bytes instead of {entry['size']}")
+        if hashes and file_sha256(path) != entry["sha256"]:
+            raise StageDamagedError(folder, f"the content of {entry['name']} has changed")
+    return outcome
+
+
+def failure_of(output: Path) -> Row | None:
+    """Why a stage that has no output failed, from what it left behind; None if it never started."""
+    attempts = sorted(output.parent.glob(f".{output.name}.partial-*"), key=lambda p: p.stat().st_mtime)
+    if not attempts:
+        return None
+    note = attempts[-1] / FAILURE
+    if note.is_file():
+        return dict(json.loads(note.read_text(encoding="utf-8")))
+    return {
+        "code": "killed",
+        "sentence": "The job was killed before it could finish: out of memory, out of time, or the machine went down. "
+        "Run again; the log of the rule says more.",
+    }
+
+
+def settings_sha256(chain: Mapping[str, Any]) -> str:
+    """Hash of the versions and settings of all stages that reached a row."""
+    return hashlib.sha256(json.dumps(chain, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _log_to(path: str | None) -> None:
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8") if path else logging.StreamHandler(sys.stderr)
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format=form, force=True)
+    logging.captureWarnings(True)

@@ -1,0 +1,16 @@
+rule align:
+    input:
+        ingest=f"{CYCLE}/ingest",
+        segment=f"{CYCLE}/segment",
+    output:
+        directory(f"{CYCLE}/align"),
+    params:
+        version=stage_version("align"),
+        settings=PLAN.settings["align"],
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+    log:
+        f"{CYCLE_LOG}_align.log",
+    resources:
+        mem_mb=lambda w, attempt: 3000 * attempt,
+    script:
+        "../../scripts/align.py"

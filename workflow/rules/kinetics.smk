@@ -1,0 +1,17 @@
+rule kinetics:
+    input:
+        ingest=f"{CYCLE}/ingest",
+        segment=f"{CYCLE}/segment",
+        align=f"{CYCLE}/align",
+    output:
+        directory(f"{CYCLE}/kinetics"),
+    params:
+        version=stage_version("kinetics"),
+        settings=PLAN.settings["kinetics"],
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+    log:
+        f"{CYCLE_LOG}_kinetics.log",
+    resources:
+        mem_mb=lambda w, attempt: 3000 * attempt,
+    script:
+        "../../scripts/kinetics.py"
