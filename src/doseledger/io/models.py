@@ -259,7 +259,9 @@ def first_error(
     # A rule over several columns has no location; its message starts with the column's name.
     column = str(first["loc"][0]) if first["loc"] else message.split(":")[0]
     what = f"line {line}: {message[0].lower()}{message[1:]}"
-    return None, SheetError(what, path=path, tag=column, value=cells.get(column))
+    # Messages reach the ledger, and the ledger holds no dates.
+    value = None if column in ("injection_start", "sensitivity_date") else cells.get(column)
+    return None, SheetError(what, path=path, tag=column, value=value)
 
 
 def json_schemas() -> dict[str, str]:

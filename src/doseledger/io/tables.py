@@ -245,7 +245,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("dose_high_gy", _REAL, "Gy", "Upper end of the log-symmetric 95 % interval"),
             ("u_absorbed_dose_rel", _REAL, "1", "Combined relative standard uncertainty"),
             ("u_calibration_rel", _REAL, "1", "Part: calibration (systematic)"),
-            ("u_recovery_rel", _REAL, "1", "Part: recovery correction (systematic); null if not corrected"),
+            ("u_recovery_rel", _REAL, "1", "Part: recovery (systematic); the loss by blur where it is not corrected"),
             ("u_volume_rel", _REAL, "1", "Part: volume, in activity and mass together (systematic)"),
             ("u_fit_rel", _REAL, "1", "Part: curve fit (random)"),
             ("u_dose_factor_rel", _REAL, "1", "Part: dose engine; null if not known"),

@@ -95,7 +95,8 @@ def dose_uncertainty(
     u_fit_rel
         Of the time integral, from random uncertainties alone.
     u_recovery_rel
-        Of the recovery at the given volume; None if no recovery is corrected for.
+        Of the recovery at the given volume; where it is not corrected, the loss that is expected;
+        None if the recovery plays no part.
     """
     exponent = spill_fraction(volume_ml, fwhm_mm=spect_fwhm_mm) / (2.0 * recovery_coefficient)
     ln_volume = _variable(u_volume_rel)

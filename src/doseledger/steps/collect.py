@@ -15,8 +15,8 @@ from doseledger import __version__
 from doseledger.cohort import CYCLE_STAGES, Row
 from doseledger.geometry import Grid
 from doseledger.io.tables import read_rows
-from doseledger.regions import RegionSpec
-from doseledger.steps.kinetics import reference_labels
+from doseledger.regions import RegionSpec, hard_labels
+from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.segment import read_specs
 from doseledger.steps.stage import OUTCOME, failure_of, read_outcome
 
@@ -65,8 +65,9 @@ class FinishedCycle:
         return read_specs(self.folder("segment"))
 
     def reference_labels(self, reference: int, grid: Grid) -> NDArray[np.uint8]:
+        """One label per SPECT voxel of the reference time point."""
         key = {"patient": self.patient, "cycle": self.cycle}
-        return reference_labels(self.folder("segment"), key, reference, grid)
+        return hard_labels(reference_fractions(self.folder("segment"), key, reference, grid), grid.shape)
 
 
 def finished_cycles(inputs: Mapping[str, tuple[Path, ...]]) -> list[FinishedCycle]:

@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doseledger import __version__
+from doseledger.activity import self_recovery
 from doseledger.cohort import Row
 from doseledger.dose import REGISTRY, DoseMap, compute_dose, density_from_hu
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import SCHEMAS, read_rows, write_rows
 from doseledger.nuclides import Nuclide, nuclide
-from doseledger.regions import RegionSpec, dose_flags, pair_flags, sums_of, volume_average
+from doseledger.regions import RegionSpec, dose_flags, hard_labels, pair_flags, sums_of, volume_average
 from doseledger.statistics.radiobiology import bed_gy, eqd2_gy, g_factor
 from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
 from doseledger.steps.ingest import administered_mbq
-from doseledger.steps.kinetics import reference_labels
+from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
 from doseledger.steps.segment import SOFT_TISSUE_G_PER_ML, read_specs
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
@@ -75,7 +76,10 @@ def step(job: Job) -> None:
     reference = read_sidecar(job.one("align") / ALIGNMENT)["reference_time_point"]
     tia, grid = read_image(job.one("kinetics") / TIA_MAP)
     density = _density(job, reference, grid)
-    labels = reference_labels(job.one("segment"), job.key, reference, grid)
+    fractions = reference_fractions(job.one("segment"), job.key, reference, grid)
+    labels = hard_labels(fractions, grid.shape)
+    camera = _camera(job)
+    recovery = {k: self_recovery(f, grid.spacing_mm, fwhm_mm=camera["fwhm_mm"]) for k, f in fractions.items()}
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
@@ -83,7 +87,7 @@ def step(job: Job) -> None:
         dose = compute_dose(tia, density, grid.spacing_mm, source, engine=engine)
         write_image(job.out / dose_file(engine), dose.dose_gy, grid, dtype="float32")
         write_image(job.out / dose_sd_file(engine), dose.relative_sd, grid, dtype="float32")
-        for row, result in _region_rows(job, dose, density, grid, labels, source):
+        for row, result in _region_rows(job, dose, density, grid, labels, recovery, source):
             row = common | row | {"is_primary": position == 0}
             row["analysis_id"] = _analysis_id(row)
             organ_rows.append(row)
@@ -99,6 +103,12 @@ def _density(job: Job, reference: int, grid: Grid) -> NDArray[np.float32]:
         return np.full(grid.shape, SOFT_TISSUE_G_PER_ML, np.float32)
     hu, ct_grid = read_image(path)
     return volume_average(density_from_hu(hu), ct_grid, grid, outside=SOFT_TISSUE_G_PER_ML)
+
+
+def _camera(job: Job) -> Row:
+    """The camera of the cycle's first scan; scans of one cycle share their calibration."""
+    name = job.rows["scans"][0]["camera"]
+    return next(c for c in job.rows["cameras"] if c["camera"] == name)
 
 
 def _common(job: Job) -> Row:
@@ -133,13 +143,18 @@ def _common(job: Job) -> Row:
 
 
 def _region_rows(
-    job: Job, dose: DoseMap, density: NDArray[np.float32], grid: Grid, labels: NDArray[np.uint8], source: Nuclide
+    job: Job,
+    dose: DoseMap,
+    density: NDArray[np.float32],
+    grid: Grid,
+    labels: NDArray[np.uint8],
+    recovery: dict[int, float],
+    source: Nuclide,
 ) -> Iterator[tuple[Row, Result]]:
     specs = read_specs(job.one("segment"))
     curves = {r["region"]: r for r in read_rows(job.one("kinetics"), "curve") if r["chosen"]}
     outlines = _outlines(job)
-    cameras = {c["camera"]: c for c in job.rows["cameras"]}
-    camera = cameras[job.rows["scans"][0]["camera"]]
+    camera = _camera(job)
     misaligned = {flag for e in read_sidecar(job.one("align") / ALIGNMENT)["time_points"] for flag in e["flags"]}
     results: dict[str, Result] = {}
     rows: dict[str, Row] = {}
@@ -158,6 +173,8 @@ def _region_rows(
                 u_calibration_rel=camera["u_calibration_rel"],
                 u_fit_rel=curve["u_tia_mbq_h"] / curve["tia_mbq_h"],
                 u_dose_factor_rel=REGISTRY[dose.engine].u_dose_factor_rel,
+                # The blur is not corrected yet: the loss that it makes is an uncertainty.
+                u_recovery_rel=1.0 - recovery[spec.label],
             ),
             high_let_gy=_high_let_gy(dose, density, grid, voxels, outline),
         )

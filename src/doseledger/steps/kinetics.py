@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from doseledger import __version__
 from doseledger.cohort import Row
+from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import read_rows, write_rows
 from doseledger.kinetics import CurveFit, fit_curve, fit_voxels, single_time_point
@@ -142,7 +143,7 @@ def _write_tia_map(
         image, grid = read_image(align / scan_file(job.key, point, "space-reference_spect.nii.gz"))
         images.append(image)
     assert grid is not None
-    labels = reference_labels(job.one("segment"), job.key, reference, grid)
+    labels = hard_labels(reference_fractions(job.one("segment"), job.key, reference, grid), grid.shape)
     if len(points) == 1:
         shape = np.maximum(images[0], 0.0)
     else:
@@ -164,10 +165,10 @@ def _write_tia_map(
     return flags
 
 
-def reference_labels(segment: Path, key: Row, reference: int, grid: Any) -> NDArray[np.uint8]:
-    """One label per SPECT voxel of the reference time point."""
+def reference_fractions(segment: Path, key: Row, reference: int, grid: Grid) -> dict[int, NDArray[np.float32]]:
+    """Share of each SPECT voxel of the reference time point in each region, by label."""
     labels, label_grid = read_image(segment / scan_file(key, reference, "dseg.nii.gz"))
-    return hard_labels(region_fractions(labels.astype(np.uint8), label_grid, grid), grid.shape)
+    return region_fractions(labels.astype(np.uint8), label_grid, grid)
 
 
 def _curve_row(region: str, fit: CurveFit, n_timepoints: int, flags: list[str]) -> Row:

@@ -1,0 +1,202 @@
+"""Questions about a results folder: what would be refused, what is done, is it intact, is it the same."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from doseledger.cohort import CYCLE_STAGES, Plan, Row, cycle_folder
+from doseledger.errors import InputMissingError, StageDamagedError, record
+from doseledger.io.nifti import read_image
+from doseledger.steps.collect import FinishedCycle, outcome_rows
+from doseledger.steps.stage import OUTCOME, read_outcome, run_stage
+
+#: On another processor or library build numbers may differ by rounding, amplified by fits and
+#: registrations; relative to the value, or to the largest value of an image.
+AGAINST_TOLERANCE_REL: Final = 1.0e-4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to report, with where it is."""
+
+    where: str
+    text: str
+
+
+def refusals(plan: Plan, *, sheets_only: bool) -> Iterator[Finding]:
+    """What the workflow would refuse: sheets, paths, and (unless `sheets_only`) every DICOM file.
+
+    The images are read by the ingest stage itself, into a temporary folder: what it says here is
+    what it will say there.
+    """
+    for cycle in plan.imaged:
+        where = f"site {cycle.site}, patient {cycle.patient}, cycle {cycle.cycle}"
+        problems = [*cycle.problems, *(_missing_paths(plan.base, cycle.scans) if not cycle.problems else ())]
+        if problems:
+            for problem in problems:
+                yield Finding(where, _sentence(problem))
+        elif not sheets_only:
+            with tempfile.TemporaryDirectory(prefix="doseledger-check-") as folder:
+                outcome = run_stage(
+                    "ingest",
+                    inputs={},
+                    output=Path(folder) / "ingest",
+                    settings=plan.settings["ingest"],
+                    rows=cycle.rows,
+                )
+            if outcome["status"] == "refused":
+                yield Finding(where, outcome["sentence"])
+
+
+def _missing_paths(base: Path, scans: tuple[Row, ...]) -> Iterator[Row]:
+    for scan in scans:
+        for column in ("spect", "ct", "contours"):
+            if scan[column] and not (base / scan[column]).exists():
+                yield record(InputMissingError("the path does not exist", path=scan[column], tag=column))
+
+
+def _sentence(problem: Row) -> str:
+    place = "; ".join(f"{name} {problem[key]}" for name, key in (("file", "path"), ("tag", "tag")) if problem[key])
+    return f"{problem['what']} ({place}). {problem['remedy']}" if place else f"{problem['what']}. {problem['remedy']}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of every planned cycle, from disk."""
+
+    states: dict[tuple[str, str, int], str]
+    reasons: tuple[Finding, ...]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(self.states.values())
+
+
+def progress(plan: Plan) -> Progress:
+    """Done, refused, failed, started or waiting, for every administered cycle."""
+    states: dict[tuple[str, str, int], str] = {}
+    reasons: list[Finding] = []
+    for cycle in plan.cycles.values():
+        if not cycle.scans:
+            states[cycle.key] = "not imaged"
+            continue
+        finished = FinishedCycle(*cycle.key, cycle_folder(plan.results, *cycle.key))
+        rows = {row["stage"]: row for row in outcome_rows(finished)}
+        states[cycle.key] = _state([rows[stage]["status"] for stage in CYCLE_STAGES])
+        stopped = [row for row in rows.values() if row["status"] in ("refused", "failed")]
+        if stopped:
+            where = f"site {cycle.site}, patient {cycle.patient}, cycle {cycle.cycle}, {stopped[0]['stage']}"
+            reasons.append(Finding(where, stopped[0]["sentence"]))
+    return Progress(states, tuple(reasons))
+
+
+def _state(statuses: list[str]) -> str:
+    for status in ("failed", "refused"):
+        if status in statuses:
+            return status
+    if all(status == "ok" for status in statuses):
+        return "done"
+    return "started" if "ok" in statuses else "waiting"
+
+
+def stage_folders(results: Path) -> list[Path]:
+    """All finished stages below a results folder, in order of path."""
+    return sorted(path.parent for path in results.rglob(OUTCOME))
+
+
+def damaged(results: Path) -> Iterator[tuple[Path, str]]:
+    """Stages whose files are not what their manifest lists, by size and SHA-256."""
+    for folder in stage_folders(results):
+        try:
+            read_outcome(folder, hashes=True)
+        except StageDamagedError as error:
+            yield folder, error.detail
+    for folder in sorted(_without_outcome(results)):
+        yield folder, f"no {OUTCOME}"
+
+
+def _without_outcome(results: Path) -> Iterator[Path]:
+    for patient in results.glob("site-*/sub-*"):
+        folders = [patient / "course", *(c / s for c in patient.glob("ses-c*") for s in CYCLE_STAGES)]
+        yield from (f for f in folders if f.is_dir() and not (f / OUTCOME).exists())
+
+
+def discard(folder: Path) -> None:
+    """Delete a damaged stage; the next run makes it again, and what depends on it."""
+    shutil.rmtree(folder)
+
+
+def hashes(results: Path) -> dict[str, str]:
+    """SHA-256 of every table and image, by path relative to the results folder."""
+    return {
+        (folder / entry["name"]).relative_to(results).as_posix(): entry["sha256"]
+        for folder in stage_folders(results)
+        for entry in read_outcome(folder)["files"]
+        if entry["name"].endswith((".parquet", ".nii.gz"))
+    }
+
+
+def differences(results: Path, other: Path, *, tolerance_rel: float = AGAINST_TOLERANCE_REL) -> Iterator[Finding]:
+    """Tables and images that differ by more than rounding, or that only one side has."""
+    own, their = hashes(results), hashes(other)
+    for name in sorted(own.keys() | their.keys()):
+        if name not in own or name not in their:
+            yield Finding(name, "only in one of the two")
+        elif own[name] != their[name]:
+            compare = _compare_tables if name.endswith(".parquet") else _compare_images
+            text = compare(results / name, other / name, tolerance_rel)
+            if text:
+                yield Finding(name, text)
+
+
+def _compare_tables(own: Path, their: Path, tolerance_rel: float) -> str | None:
+    a, b = pq.read_table(own, partitioning=None), pq.read_table(their, partitioning=None)
+    if a.schema != b.schema or a.num_rows != b.num_rows:
+        return f"schema or number of rows differ ({a.num_rows} against {b.num_rows})"
+    for name in a.column_names:
+        if name in ("software_version", "input_sha256", "settings_sha256"):
+            continue
+        if not _same(a[name].to_pylist(), b[name].to_pylist(), tolerance_rel, exact=not _holds_floats(a[name].type)):
+            return f"column {name} differs"
+    return None
+
+
+def _holds_floats(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or (pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)))
+
+
+def _same(a: list[Any], b: list[Any], tolerance_rel: float, *, exact: bool) -> bool:
+    if exact:
+        return a == b
+    for x, y in zip(a, b, strict=True):
+        if (x is None) != (y is None):
+            return False
+        if x is not None and not np.allclose(x, y, rtol=tolerance_rel, atol=tolerance_rel * float(np.max(np.abs(x)))):
+            return False
+    return True
+
+
+def _compare_images(own: Path, their: Path, tolerance_rel: float) -> str | None:
+    (a, grid), (b, other_grid) = read_image(own), read_image(their)
+    if not grid.same_as(other_grid):
+        return "grids differ"
+    largest = float(np.max(np.abs(a - b)))
+    limit = tolerance_rel * float(np.max(np.abs(a)))
+    return None if largest <= limit else f"voxels differ by up to {largest:.3g} (allowed {limit:.3g})"
+
+
+def cohort_sha256(results: Path) -> str:
+    """One hash over all tables and images: equal for equal results."""
+    lines = (f"{name} {value}" for name, value in sorted(hashes(results).items()))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
