@@ -1,10 +1,25 @@
 SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint real golden lock schemas clean
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DATA := $(or $(DOSELEDGER_DATA),../shared/data)
+REAL := $(DATA)/lu177_spect_umich
 
-# The stamp is newer than the locks only when the whole set-up went through: a second make does no set-up again.
+help:
+	@echo "make demo    all set-up, then a virtual three-site cohort from DICOM to the cohort page"
+	@echo "make test    all set-up, then the test suite"
+	@echo "make real    two real scans of one patient (data not in the repository)"
+	@echo "make lint    the static checks of make test alone"
+	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
+	@echo "make golden  accept new table hashes after a version bump"
+
+setup: $(INSTALLED)
+
+# The stamp is made last: a set-up that broke off is done again, a finished one never.
 $(INSTALLED): envs/lock.txt envs/torch.txt pyproject.toml
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
@@ -12,3 +27,43 @@ $(INSTALLED): envs/lock.txt envs/torch.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --requirement envs/torch.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+demo: $(INSTALLED)
+	rm -rf results/demo results/demo-input
+	$(BIN)/doseledger simulate results/demo-input --sites 3 --patients 2 --cycles 2 --seed 1 --results ../demo
+	$(BIN)/doseledger run results/demo-input/config.yaml --profile profiles/demo
+	$(BIN)/doseledger summary results/demo-input/config.yaml --truth results/demo-input/truth
+
+test: $(INSTALLED) lint
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
+	$(BIN)/python -m pytest --quiet tests/workflow/test_lint.py
+
+real: $(INSTALLED)
+	@test -d $(REAL) || { echo "The scans are not here ($(REAL)). Get the data set of doi 10.7302/0n8e-rz46"; \
+	  echo "(University of Michigan, CC BY-NC 4.0) and set DOSELEDGER_DATA to the folder above lu177_spect_umich."; exit 1; }
+	rm -rf results/real results/real-input
+	$(BIN)/python recipes/umich_lu177.py $(REAL) results/real-input
+	$(BIN)/doseledger run results/real-input/config.yaml
+	$(BIN)/doseledger summary results/real-input/config.yaml --scans
+
+golden: $(INSTALLED)
+	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden
+
+schemas: $(INSTALLED)
+	$(BIN)/doseledger schemas
+
+# uv looks only at the public index, so that a wheel that lies on this machine cannot get into the lock.
+lock:
+	$(PYTHON) -m venv /tmp/doseledger-lock && /tmp/doseledger-lock/bin/pip install --quiet uv
+	/tmp/doseledger-lock/bin/uv pip compile pyproject.toml --group dev --group torch-companions --universal \
+	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o envs/lock.txt
+
+clean:
+	rm -rf results/demo results/demo-input results/real results/real-input .snakemake

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from doseledger.cohort import CYCLE_STAGES, Plan, Row, cycle_folder
+from doseledger.cohort import COHORT_STAGES, CYCLE_STAGES, PATIENT_STAGE, Plan, Row, cycle_folder
 from doseledger.errors import InputMissingError, StageDamagedError, record
 from doseledger.io.nifti import read_image
 from doseledger.steps.collect import FinishedCycle, outcome_rows
@@ -53,7 +53,7 @@ def refusals(plan: Plan, *, sheets_only: bool) -> Iterator[Finding]:
                     inputs={},
                     output=Path(folder) / "ingest",
                     settings=plan.settings["ingest"],
-                    rows=cycle.rows,
+                    rows=cycle.rows_for("ingest"),
                 )
             if outcome["status"] == "refused":
                 yield Finding(where, outcome["sentence"])
@@ -132,9 +132,23 @@ def _without_outcome(results: Path) -> Iterator[Path]:
         yield from (f for f in folders if f.is_dir() and not (f / OUTCOME).exists())
 
 
-def discard(folder: Path) -> None:
-    """Delete a damaged stage; the next run makes it again, and what depends on it."""
-    shutil.rmtree(folder)
+def discard(results: Path, folder: Path) -> list[Path]:
+    """Delete a damaged stage and all that was made from it, so that the next run makes both again.
+
+    Snakemake does not make an intermediate folder again while its products are there.
+    """
+    *place, stage = folder.relative_to(results).parts
+    doomed = [results / name for name in COHORT_STAGES]
+    if stage in COHORT_STAGES:
+        doomed = doomed[COHORT_STAGES.index(stage) :]
+    else:
+        doomed.append(results.joinpath(*place[:2], PATIENT_STAGE))
+    if stage in CYCLE_STAGES:
+        doomed += [folder.parent / name for name in CYCLE_STAGES[CYCLE_STAGES.index(stage) :]]
+    present = [path for path in doomed if path.exists()]
+    for path in present:
+        shutil.rmtree(path)
+    return present
 
 
 def hashes(results: Path) -> dict[str, str]:

@@ -1,0 +1,208 @@
+"""The command ``doseledger``. Commands print what they find; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import yaml
+
+from doseledger import __version__
+from doseledger.cohort import Plan
+from doseledger.errors import DoseledgerError
+
+NOTICE: Final = "Research software. Not a medical device."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=NOTICE)
+
+ConfigPath = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Config file of the cohort.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """From post-treatment SPECT/CT to a ledger of organ and lesion absorbed doses."""
+    if version:
+        typer.echo(f"doseledger {__version__}. {NOTICE}")
+        raise typer.Exit
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for DICOM, sheets, config and truth.")],
+    sites: int = 3,
+    patients: int = 2,
+    cycles: int = 2,
+    seed: int = 1,
+    results: Annotated[str, typer.Option(help="Results folder, relative to OUT.")] = "../results",
+) -> None:
+    """Write a virtual multi-centre cohort whose truth is known."""
+    from doseledger.phantom import simulate as simulate_cohort
+
+    config = simulate_cohort(out, sites=sites, patients=patients, cycles=cycles, seed=seed, results=results)
+    typer.echo(f"virtual cohort written; config: {config}")
+
+
+@app.command()
+def index(
+    folders: Annotated[list[Path], typer.Argument(exists=True, file_okay=False, help="Folders with DICOM.")],
+    out: Annotated[Path, typer.Option(help="Draft of the scan sheet.")] = Path("scans.tsv"),
+) -> None:
+    """Draft the scan sheet from DICOM headers; a person reviews it."""
+    from doseledger.io.index import SCAN_COLUMNS, draft_scans, index_folders, patient_keys
+
+    records = index_folders(folders)
+    rows, unplaced = draft_scans(records, out.resolve().parent)
+    if out.exists():
+        raise typer.BadParameter(f"{out} exists: a reviewed sheet is never overwritten")
+    lines = ["\t".join(SCAN_COLUMNS), *("\t".join(str(row[c]) for c in SCAN_COLUMNS) for row in rows)]
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    typer.echo(f"{len(records)} series, {len(rows)} time points: {out}")
+    typer.echo("Fill in the site, check cycles and cameras, add administrations.tsv (config/README.md).")
+    for entry in unplaced:
+        typer.echo(f"not placed: {entry}")
+    typer.echo("Pseudonyms (keep this list; it is in no file):")
+    for identifier, key in patient_keys(records).items():
+        typer.echo(f"  {key}\t{identifier}")
+
+
+@app.command()
+def check(
+    config: ConfigPath,
+    sheets_only: Annotated[bool, typer.Option("--sheets-only", help="Do not read the images.")] = False,
+) -> None:
+    """List what the workflow would refuse, before any job runs."""
+    from doseledger.audit import refusals
+
+    plan = _plan(config)
+    found = 0
+    for finding in refusals(plan, sheets_only=sheets_only):
+        found += 1
+        typer.echo(f"{finding.where}: {finding.text}")
+    typer.echo(f"{len(plan.imaged)} cycles checked, {found} problems")
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    cores: Annotated[str, typer.Option(help="Number of cores, or all.")] = "all",
+    profile: Annotated[str, typer.Option(help="Folder with a Snakemake profile.")] = "profiles/local",
+    directory: Annotated[Path | None, typer.Option(help="Where Snakemake keeps its records.")] = None,
+) -> None:
+    """Run the cohort to its end: every cycle that can be had, then tables and pages of what is there.
+
+    The exit status is 0 when no job failed (a refused cycle is a result), else 1.
+    """
+    plan = _plan(config)
+    snakefile = Path("Snakefile")
+    if not snakefile.exists():
+        raise typer.BadParameter("start it in the folder of the repository, where the Snakefile is")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--profile", profile]
+    command += ["--configfile", str(config), "--cores", cores]
+    command += ["--directory", str(directory)] if directory else []
+    log = plan.results / "logs" / "workflow.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream:
+        cycles = _snakemake([*command, "cycles"], stream)
+        cohort = _snakemake([*command, "cohort", "--config", "available=true"], stream)
+    if cycles or cohort:
+        typer.echo(f"Jobs failed: see `doseledger status {config}` and {log}")
+    raise typer.Exit(1 if cycles or cohort else 0)
+
+
+def _snakemake(command: list[str], log: Any) -> int:
+    """Run Snakemake; its own words go to the log, the stages' lines and the progress to the screen."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        log.write(line)
+        if (
+            line.startswith("stage ")
+            or "steps (" in line
+            or line.startswith(("Error", "WorkflowError", "LockException"))
+        ):
+            typer.echo(line.rstrip())
+    return process.wait()
+
+
+@app.command()
+def status(config: ConfigPath) -> None:
+    """Say how far a cohort is, from disk, with the reasons of what was refused or failed."""
+    from doseledger.audit import progress
+
+    found = progress(_plan(config))
+    typer.echo(", ".join(f"{count} {state}" for state, count in sorted(found.counts.items())) or "no cycles")
+    for reason in found.reasons:
+        typer.echo(f"{reason.where}: {reason.text}")
+
+
+@app.command()
+def verify(
+    results: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    discard: Annotated[bool, typer.Option("--discard", help="Delete damaged stages and what came of them.")] = False,
+    against: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Another results folder.")] = None,
+) -> None:
+    """Check every file of a results folder against its manifest, or two results against each other."""
+    from doseledger import audit
+
+    damaged = list(audit.damaged(results))
+    problems = len(damaged)
+    for folder, detail in damaged:
+        typer.echo(f"damaged: {folder}: {detail}")
+    for folder in [folder for folder, _ in damaged] if discard else []:
+        for gone in audit.discard(results, folder):
+            typer.echo(f"discarded: {gone}")
+    typer.echo(f"{len(audit.stage_folders(results))} stages, {problems} damaged")
+    if against is not None:
+        for difference in audit.differences(results, against):
+            problems += 1
+            typer.echo(f"different: {difference.where}: {difference.text}")
+        typer.echo(f"results {audit.cohort_sha256(results)}\nagainst {audit.cohort_sha256(against)}")
+    raise typer.Exit(1 if problems and not discard else 0)
+
+
+@app.command()
+def summary(
+    config: ConfigPath,
+    truth: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Truth folder of a simulation.")
+    ] = None,
+) -> None:
+    """Print the cohort's organ doses, what was refused, and where the pages are."""
+    from doseledger.summary import summary_text
+
+    typer.echo(summary_text(_plan(config).results, truth))
+
+
+@app.command()
+def schemas(
+    root: Annotated[Path, typer.Option(help="Root of the repository.", exists=True, file_okay=False)] = Path(),
+) -> None:
+    """Write the JSON schemas and the data dictionary, which are generated from the code."""
+    from doseledger.io.models import json_schemas
+    from doseledger.io.tables import data_dictionary
+
+    for name, text in json_schemas().items():
+        (root / "workflow" / "schemas" / name).write_text(text, encoding="utf-8")
+    (root / "docs" / "data-dictionary.md").write_text(data_dictionary(), encoding="utf-8")
+
+
+def _plan(config: Path) -> Plan:
+    from doseledger.io.sheets import config_folder, load_plan
+
+    try:
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        return load_plan(settings if isinstance(settings, dict) else {}, config_folder([config]))
+    except (DoseledgerError, yaml.YAMLError) as error:
+        typer.echo(f"{config}: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()

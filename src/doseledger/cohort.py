@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -70,10 +70,39 @@ class Cycle:
     def key(self) -> Key:
         return (self.site, self.patient, self.cycle)
 
-    @property
-    def rows(self) -> Row:
-        """What the ingest stage must know of the cycle, as plain data."""
-        return asdict(self)
+    def rows_for(self, stage: str) -> Row:
+        """What a stage must know of the sheets, as plain data.
+
+        Only that: a change of another cell must not compute the stage again.
+        """
+        key: Row = {"site": self.site, "patient": self.patient, "cycle": self.cycle, "data_origin": self.data_origin}
+        by_stage: dict[str, Row] = {
+            "ingest": {
+                "base": self.base,
+                "problems": list(self.problems),
+                "administration": self.administration,
+                "scans": _pick(self.scans, "time_point", "spect", "ct", "camera"),
+                "cameras": list(self.cameras),
+            },
+            "segment": {
+                "base": self.base,
+                "scans": _pick(self.scans, "time_point", "contours", "camera"),
+                "cameras": _pick(self.cameras, "camera", "fwhm_mm"),
+                "regions": list(self.regions),
+            },
+            "align": {"scans": _pick(self.scans, "time_point")},
+            "kinetics": {"nuclide": (self.administration or {}).get("nuclide")},
+            "dose": {
+                "administration": self.administration,
+                "scans": _pick(self.scans, "time_point", "camera"),
+                "cameras": _pick(self.cameras, "camera", "fwhm_mm", "u_calibration_rel"),
+            },
+        }
+        return key | by_stage[stage]
+
+
+def _pick(rows: tuple[Row, ...], *columns: str) -> list[Row]:
+    return [{column: row.get(column) for column in columns} for row in rows]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ error, never a factor of one.
 
 from __future__ import annotations
 
+from math import log, sqrt
 from typing import Final
 
 from doseledger.errors import UnitError
@@ -18,6 +19,8 @@ BQ_PER_MBQ: Final = 1.0e6
 MBQ_PER_GBQ: Final = 1.0e3
 G_PER_KG: Final = 1.0e3
 MM3_PER_ML: Final = 1.0e3
+#: Full width at half maximum over standard deviation of a Gaussian.
+FWHM_PER_SD: Final = 2.0 * sqrt(2.0 * log(2.0))
 
 #: DICOM Units (0054,1001) and UCUM codes of an activity concentration, in Bq/mL per unit.
 #: Sources: DICOM PS3.3 C.8.9.1.1.3; UCUM. GML (g/mL, an SUV) is deliberately not in the list.

@@ -7,7 +7,7 @@ rule align:
     params:
         version=stage_version("align"),
         settings=PLAN.settings["align"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("align"),
     log:
         f"{CYCLE_LOG}_align.log",
     resources:

@@ -9,7 +9,7 @@ rule dose:
     params:
         version=stage_version("dose"),
         settings=PLAN.settings["dose"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("dose"),
     log:
         f"{CYCLE_LOG}_dose.log",
     resources:

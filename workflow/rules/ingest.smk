@@ -4,7 +4,7 @@ rule ingest:
     params:
         version=stage_version("ingest"),
         settings=PLAN.settings["ingest"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("ingest"),
     log:
         f"{CYCLE_LOG}_ingest.log",
     resources:

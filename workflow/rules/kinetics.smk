@@ -8,7 +8,7 @@ rule kinetics:
     params:
         version=stage_version("kinetics"),
         settings=PLAN.settings["kinetics"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("kinetics"),
     log:
         f"{CYCLE_LOG}_kinetics.log",
     resources:

@@ -6,7 +6,7 @@ rule segment:
     params:
         version=stage_version("segment"),
         settings=PLAN.settings["segment"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows,
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("segment"),
     log:
         f"{CYCLE_LOG}_segment.log",
     resources:

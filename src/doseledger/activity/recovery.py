@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from doseledger.errors import QuantityError
 from doseledger.geometry import Vector
-from doseledger.statistics.uncertainty import FWHM_PER_SD
+from doseledger.units import FWHM_PER_SD
 
 #: The blur is followed out to this many standard deviations.
 TRUNCATE_SD: Final = 4.0

@@ -241,7 +241,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("tiac_h", _REAL, "h", "Time-integrated activity coefficient: TIA over administered activity"),
             ("dose_engine", _TEXT, "", "Dose engine"),
             ("absorbed_dose_gy", _REAL, "Gy", "Mean absorbed dose: energy over mass"),
-            ("dose_low_gy", _REAL, "Gy", "Lower end of the log-symmetric 95 % interval"),
+            ("dose_low_gy", _REAL, "Gy", "Lower end of the 95 % interval; further away for a rate at its bound"),
             ("dose_high_gy", _REAL, "Gy", "Upper end of the log-symmetric 95 % interval"),
             ("u_absorbed_dose_rel", _REAL, "1", "Combined relative standard uncertainty"),
             ("u_calibration_rel", _REAL, "1", "Part: calibration (systematic)"),

@@ -41,7 +41,7 @@ class CurveFit:
         Time-integrated activity from mid-injection to infinity, its standard uncertainty and 95 %
         interval (log-symmetric; by profile likelihood when the rate is at its bound).
     effective_half_life_h
-        Of the terminal phase; NaN if it was assumed and not measured.
+        Of the terminal phase; for a single time point the one that the method assumes.
     uptake_half_life_h
         None if no uptake is modelled.
     extrapolated_fraction

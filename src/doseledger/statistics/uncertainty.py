@@ -14,8 +14,8 @@ from typing import Final
 
 from uncertainties import UFloat, ufloat
 
-#: Full width at half maximum over standard deviation of a Gaussian.
-FWHM_PER_SD: Final = 2.0 * sqrt(2.0 * log(2.0))
+from doseledger.units import FWHM_PER_SD
+
 #: S ~ V^x for self-irradiation by electrons; x = -0.99 for spheres of soft tissue (Gear 2018).
 S_VALUE_EXPONENT: Final = -0.99
 

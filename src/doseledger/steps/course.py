@@ -40,6 +40,9 @@ def step(job: Job) -> None:
         write_rows(job.out, name, rows)
     for name in ("acquisition", "region", "region_activity", "curve", "organ_dose", "dvh"):
         tables[name] = [row for cycle in cycles for row in cycle.rows(name)]
+    # A sum of regions has no curve to be shown with its points.
+    fitted = {row["region"] for row in tables["curve"]}
+    tables["region_activity"] = [row for row in tables["region_activity"] if row["region"] in fitted]
     tables["stage_outcome"] = [row for cycle in cycles for row in outcome_rows(cycle)]
     html = patient_page(
         site=job.rows["site"],

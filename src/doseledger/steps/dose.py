@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import exp, log
 from statistics import median, pstdev
 from typing import Any, Final
 
@@ -67,6 +69,8 @@ class Result:
 
     dose: RegionDose
     uncertainty: DoseUncertainty
+    #: The same towards lower doses: more, when a rate at its bound can only be faster.
+    towards_low: DoseUncertainty
     high_let_gy: float | None
 
 
@@ -164,18 +168,22 @@ def _region_rows(
             # Outlined at another time point only, or without activity: region_activity has the facts.
             continue
         curve, outline = curves[spec.region], outlines[spec.region]
+        uncertainty = partial(
+            dose_uncertainty,
+            volume_ml=outline.volume_ml,
+            u_volume_rel=outline.u_volume_rel,
+            spect_fwhm_mm=camera["fwhm_mm"],
+            u_calibration_rel=camera["u_calibration_rel"],
+            u_dose_factor_rel=REGISTRY[dose.engine].u_dose_factor_rel,
+            # The blur is not corrected yet: the loss that it makes is an uncertainty.
+            u_recovery_rel=1.0 - recovery[spec.label],
+        )
+        u_fit = curve["u_tia_mbq_h"] / curve["tia_mbq_h"]
+        u_fit_low = log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95
         result = Result(
             dose=region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g),
-            uncertainty=dose_uncertainty(
-                volume_ml=outline.volume_ml,
-                u_volume_rel=outline.u_volume_rel,
-                spect_fwhm_mm=camera["fwhm_mm"],
-                u_calibration_rel=camera["u_calibration_rel"],
-                u_fit_rel=curve["u_tia_mbq_h"] / curve["tia_mbq_h"],
-                u_dose_factor_rel=REGISTRY[dose.engine].u_dose_factor_rel,
-                # The blur is not corrected yet: the loss that it makes is an uncertainty.
-                u_recovery_rel=1.0 - recovery[spec.label],
-            ),
+            uncertainty=uncertainty(u_fit_rel=u_fit),
+            towards_low=uncertainty(u_fit_rel=max(u_fit, u_fit_low)),
             high_let_gy=_high_let_gy(dose, density, grid, voxels, outline),
         )
         results[spec.region] = result
@@ -243,6 +251,7 @@ def _sum(
     return Result(
         dose=region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, mass_g),
         uncertainty=combine_parts([r.dose.energy_j for r in own], [r.uncertainty for r in own], shares),
+        towards_low=combine_parts([r.dose.energy_j for r in own], [r.towards_low for r in own], shares),
         high_let_gy=None
         if None in high_let
         else sum(s * h for s, h in zip(shares, high_let, strict=True) if h is not None),
@@ -256,7 +265,6 @@ def _dose_columns(
     administration = job.rows["administration"]
     administered = administered_mbq(administration)
     gy, u = result.dose.mean_dose_gy, result.uncertainty
-    spread = float(np.exp(Z95 * u.total_rel))
     per_gbq = gy / (administered / MBQ_PER_GBQ)
     flags = {*REGISTRY[dose.engine].flags, *outline.flags, *misaligned, "no_partial_volume_correction"}
     histogram = result.dose.histogram
@@ -270,8 +278,8 @@ def _dose_columns(
         "tiac_h": tia_mbq_h / administered,
         "dose_engine": dose.engine,
         "absorbed_dose_gy": gy,
-        "dose_low_gy": gy / spread,
-        "dose_high_gy": gy * spread,
+        "dose_low_gy": gy * exp(-Z95 * result.towards_low.total_rel),
+        "dose_high_gy": gy * exp(Z95 * u.total_rel),
         "u_absorbed_dose_rel": u.total_rel,
         "u_calibration_rel": u.calibration_rel,
         "u_recovery_rel": u.recovery_rel,

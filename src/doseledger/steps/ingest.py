@@ -50,7 +50,7 @@ def step(job: Job) -> None:
 
 
 def _path(job: Job, relative: str) -> Path:
-    return Path(f"{job.rows['base']}/{relative}")
+    return Path(job.rows["base"]) / relative
 
 
 def time_zero(administration: Row) -> datetime:

@@ -33,7 +33,7 @@ VOXEL_SCALE_RANGE: Final = (0.8, 1.25)
 
 def step(job: Job) -> None:
     """Measure each region with the outline of its own time point, fit, and integrate."""
-    half_life_h = nuclide(job.rows["administration"]["nuclide"]).half_life_h
+    half_life_h = nuclide(job.rows["nuclide"]).half_life_h
     specs = read_specs(job.one("segment"))
     times = {r["time_point"]: float(r["time_h"]) for r in read_rows(job.one("ingest"), "acquisition")}
     activities = _activities(job, specs, sorted(times))
@@ -119,7 +119,7 @@ def _fit(
 def _curve_flags(fit: CurveFit, activities: dict[int, float], times: dict[int, float]) -> list[str]:
     flags = {"saturated": ["no_degrees_of_freedom"], "at_bound": ["rate_at_bound"]}.get(fit.status, [])
     if len(times) == 1:
-        flags = [*flags, "single_time_point"]
+        flags = [*flags, "single_time_point", "half_life_assumed"]
     if len(activities) < len(times):
         flags = [*flags, "missing_at_time_point"]
     if fit.extrapolated_fraction > EXTRAPOLATION_LOW:
@@ -186,7 +186,8 @@ def _curve_row(region: str, fit: CurveFit, n_timepoints: int, flags: list[str]) 
         "chosen": True,
         "status": fit.status,
         "rate_at_bound": fit.rate_at_bound,
-        "effective_half_life_h": _number(fit.effective_half_life_h),
+        # One scan measures no half-life: what its method assumes is in the parameters.
+        "effective_half_life_h": None if n_timepoints == 1 else _number(fit.effective_half_life_h),
         "uptake_half_life_h": fit.uptake_half_life_h,
         "tia_mbq_h": _number(fit.tia_mbq_h),
         "u_tia_mbq_h": _number(fit.u_tia_mbq_h),

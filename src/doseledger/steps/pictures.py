@@ -34,9 +34,7 @@ def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
     has_ct = (ingest / scan_file(key, point, "ct.nii.gz")).exists()
     ct = _show(cycle, "ingest", scan_file(key, point, "ct.nii.gz"), view, outside=AIR_HU) if has_ct else None
     rows = {row["time_point"]: row for row in cycle.rows("acquisition")}
-    # The slices that cut the most outlined voxels show the most regions.
-    z = int(np.argmax((labels > 0).sum(axis=(1, 2))))
-    y = int(np.argmax((labels > 0).sum(axis=(0, 2))))
+    z, y = _telling_slice(labels, 0), _telling_slice(labels, 1)
     return CycleSlices(
         cycle=cycle.cycle,
         time_h=rows[point]["time_h"],
@@ -50,6 +48,14 @@ def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
         label_names={spec.label: spec.region for spec in cycle.specs},
         dose_coronal=dose[:, y],
     )
+
+
+def _telling_slice(labels: NDArray[np.uint8], axis: int) -> int:
+    """The slice that shows the most regions; of several, the one that shows most of them."""
+    others = tuple(i for i in range(3) if i != axis)
+    present = [(labels == label).sum(axis=others) for label in np.unique(labels[labels > 0])]
+    regions = sum((count > 0).astype(np.int64) for count in present)
+    return int(np.argmax(regions * labels.size + sum(present)))
 
 
 def _upright(grid: Grid) -> Grid:

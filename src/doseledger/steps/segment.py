@@ -53,7 +53,7 @@ def step(job: Job) -> None:
             )
         make = REGISTRY[job.settings["source"]]
         images = [image for image in (ct, spect) if image is not None]
-        found = make(Path(f"{job.rows['base']}/{scan['contours']}"), images, specs, scan["contours"])
+        found = make(Path(job.rows["base"]) / scan["contours"], images, specs, scan["contours"])
         on_ct = hu if found.image.modality == "CT" else None
         blur_mm = voxel_mm(found.image.grid) if found.image.modality == "CT" else cameras[scan["camera"]]["fwhm_mm"]
         rows += _region_rows(job, scan, found, on_ct, regions, blur_mm)

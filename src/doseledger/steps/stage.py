@@ -78,17 +78,16 @@ def run(stage: str, snakemake: _Snakemake) -> None:
         for name, paths in snakemake.input.items()
     }
     _log_to(str(snakemake.log[0]) if snakemake.log else None)
+    output = Path(str(snakemake.output[0]))
+    settings, rows = dict(snakemake.params.settings), dict(snakemake.params.rows)
     try:
-        run_stage(
-            stage,
-            inputs=inputs,
-            output=Path(str(snakemake.output[0])),
-            settings=dict(snakemake.params.settings),
-            rows=dict(snakemake.params.rows),
-        )
+        outcome = run_stage(stage, inputs=inputs, output=output, settings=settings, rows=rows)
     except Exception:
         logging.getLogger(__name__).exception("%s failed", stage)
         raise
+    key = " ".join(f"{name} {value}" for name, value in outcome["key"].items())
+    reason = f": {outcome['sentence']}" if outcome["origin_stage"] == stage else ""
+    sys.stdout.write(f"stage {stage:<11} {key} {outcome['status']}{reason}\n")
 
 
 def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Path, settings: Row, rows: Row) -> Row:
@@ -126,7 +125,7 @@ def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Pat
         write_json(partial / FAILURE, {"code": type(error).__name__, "sentence": str(error)})
         raise
     _publish(partial, output, stage)
-    logging.getLogger(__name__).info("%s %s: %s", stage, outcome["status"], outcome.get("sentence") or job.where)
+    logging.getLogger(__name__).info("%s %s: %s", stage, outcome["status"], outcome["sentence"] or job.where)
     return outcome
 
 

@@ -1,0 +1,100 @@
+"""A cohort in plain text, for a terminal; against the truth, if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from doseledger.cohort import Row
+from doseledger.steps.cohort_page import read_cohort_table
+from doseledger.steps.layout import PAGE
+
+#: Truth column that the reported dose is compared with: energy of the electrons, absorbed locally.
+TRUE_DOSE: Final = "dose_local_gy"
+KEYS: Final = ["site", "patient", "cycle", "region"]
+
+
+def summary_text(results: Path, truth: Path | None) -> str:
+    """Organ doses, refusals and pages of a finished cohort."""
+    cohort = results / "cohort"
+    doses = [row for row in read_cohort_table(cohort, "organ_dose") if row["is_primary"]]
+    outcomes = read_cohort_table(cohort, "stage_outcome")
+    sections = ["Organ doses (primary analysis)", _table(_dose_lines(doses))]
+    if truth is not None:
+        sections += ["Dose against truth", _against_truth(doses, truth)]
+    sections += ["Refused, failed or missing", _reasons(outcomes)]
+    sections += ["Pages", f"cohort    {results / 'cohort_page' / PAGE}"]
+    sections += [f"patient   {page}" for page in sorted(results.glob(f"site-*/sub-*/course/{PAGE}"))]
+    sections += ["Tables", f"{cohort}/<table>/site=<site>/part-0.parquet (docs/data-dictionary.md)"]
+    return "\n".join(sections)
+
+
+def _dose_lines(doses: Sequence[Row]) -> list[dict[str, Any]]:
+    return [
+        {
+            "site": row["site"],
+            "patient": row["patient"],
+            "cycle": row["cycle"],
+            "region": row["region"],
+            "scans": row["n_timepoints"],
+            "dose_Gy": f"{row['absorbed_dose_gy']:.2f}",
+            "95_%_Gy": f"{row['dose_low_gy']:.2f}-{row['dose_high_gy']:.2f}",
+            "Gy/GBq": f"{row['dose_gy_per_gbq']:.3f}",
+            "T_eff_h": "" if row["effective_half_life_h"] is None else f"{row['effective_half_life_h']:.1f}",
+            "extrapolated_%": f"{100 * row['extrapolated_fraction']:.0f}",
+        }
+        for row in doses
+    ]
+
+
+def _against_truth(doses: Sequence[Row], folder: Path) -> str:
+    """Ratios of reported to true values by site and region, and how often the interval holds the truth."""
+    own = pd.DataFrame(doses)[[*KEYS, "absorbed_dose_gy", "dose_low_gy", "dose_high_gy", "tia_mbq_h", "mass_g"]]
+    true = pd.read_csv(folder / "organ_truth.csv")
+    both = own.merge(true, on=KEYS, suffixes=("", "_true"))
+    both["dose"] = both["absorbed_dose_gy"] / both[TRUE_DOSE]
+    both["TIA"] = both["tia_mbq_h"] / both["tia_mbq_h_true"]
+    both["mass"] = both["mass_g"] / both["mass_g_true"]
+    both["inside"] = both["dose_low_gy"].le(both[TRUE_DOSE]) & both["dose_high_gy"].ge(both[TRUE_DOSE])
+    lines = [
+        {
+            "site": site,
+            "region": region,
+            "n": len(group),
+            "dose/true": f"{group['dose'].mean():.3f}",
+            "range": f"{group['dose'].min():.3f}-{group['dose'].max():.3f}",
+            "TIA/true": f"{group['TIA'].mean():.3f}",
+            "mass/true": f"{group['mass'].mean():.3f}",
+            "truth_in_95_%": f"{int(group['inside'].sum())} of {len(group)}",
+        }
+        for (site, region), group in both.groupby(["site", "region"])
+    ]
+    note = "True dose: electrons of the region's own decays, absorbed locally (truth/README.md)."
+    return f"{_table(lines)}\n{note}"
+
+
+def _reasons(outcomes: Sequence[Row]) -> str:
+    stopped = [
+        row
+        for row in outcomes
+        if row["status"] in ("refused", "failed", "missing") and row["origin_stage"] in (None, row["stage"])
+    ]
+    lines = [
+        f"site {row['site']} patient {row['patient']} cycle {row['cycle']} {row['stage']} "
+        f"{row['status']} [{row['code']}]: {row['sentence']}"
+        for row in stopped
+    ]
+    return "\n".join(lines) or "none"
+
+
+def _table(lines: Sequence[dict[str, Any]]) -> str:
+    """Columns as wide as their widest cell."""
+    if not lines:
+        return "none"
+    names = list(lines[0])
+    cells = [names, *([str(line[name]) for name in names] for line in lines)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)

@@ -1,0 +1,198 @@
+"""The stage contract, against the real workflow: tests that try to break it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from doseledger import audit
+from doseledger.cohort import CYCLE_STAGES
+from doseledger.steps.cohort_page import read_cohort_table
+
+from .conftest import Cohort, patched_source
+
+pytestmark = pytest.mark.workflow
+
+#: What must be computed again when kinetics changes, for four cycles of two patients.
+AFTER_KINETICS = {"kinetics": 4, "dose": 4, "course": 2, "compact": 1, "cohort_page": 1, "all": 1}
+
+
+def rows(cohort: Cohort, table: str) -> list[dict[str, object]]:
+    return read_cohort_table(cohort.results / "cohort", table)
+
+
+def outcomes(cohort: Cohort) -> dict[tuple[object, ...], dict[str, object]]:
+    return {(r["site"], r["patient"], r["cycle"], r["stage"]): r for r in rows(cohort, "stage_outcome")}
+
+
+def test_refused_cycle_flows_on_as_rows(micro: Cohort) -> None:
+    refused = [outcomes(micro)[("B", "P1", 2, stage)] for stage in CYCLE_STAGES]
+    assert {row["status"] for row in refused} == {"refused"}
+    assert {row["origin_stage"] for row in refused} == {"ingest"}
+    assert {row["code"] for row in refused} == {"unit_unknown"}
+    sentence = str(refused[0]["sentence"])
+    for part in ("Units (0054,1001)", "GML", "patient P1", "cycle 2", "dicom/site-B/sub-P1/ses-c2/tp-1/spect", "BQML"):
+        assert part in sentence
+    assert str(refused[0]["file"]).startswith("dicom/site-B")
+    folder = micro.results / "site-B/sub-P1/ses-c2/dose"
+    assert [p.name for p in folder.iterdir() if not p.name.startswith(".")] == ["outcome.json"]
+
+
+def test_refused_cycle_makes_the_course_incomplete_and_never_zero(micro: Cohort) -> None:
+    course = {(r["site"], r["region"]): r for r in rows(micro, "course") if r["limit_quantity"] == "absorbed_dose"}
+    own, other = course[("B", "kidneys")], course[("A", "kidneys")]
+    assert (own["cycles_given"], own["cycles_counted"], own["cumulative_status"]) == (2, 1, "incomplete")
+    assert own["activity_left_mbq"] is None
+    assert own["fraction_of_limit"] is None
+    assert (other["cycles_given"], other["cycles_counted"], other["cumulative_status"]) == (2, 2, "complete")
+    assert other["fraction_of_limit"] == pytest.approx(other["cumulative_dose_gy"] / 23.0)  # type: ignore[operator]
+
+
+def test_every_planned_stage_has_an_outcome_row(micro: Cohort) -> None:
+    expected = {(s, "P1", c, stage) for s in "AB" for c in (1, 2) for stage in CYCLE_STAGES}
+    expected |= {(s, "P1", 0, "course") for s in "AB"}
+    assert set(outcomes(micro)) == expected
+
+
+def test_the_same_patient_label_at_two_sites_stays_apart(micro: Cohort) -> None:
+    doses = {
+        (r["site"], r["cycle"]): r["absorbed_dose_gy"]
+        for r in rows(micro, "organ_dose")
+        if r["patient"] == "P1" and r["region"] == "kidneys"
+    }
+    assert set(doses) == {("A", 1), ("A", 2), ("B", 1)}
+    assert len(set(doses.values())) == 3
+
+
+def test_exactly_one_primary_row_per_region(micro: Cohort) -> None:
+    keys = [(r["site"], r["patient"], r["cycle"], r["region"]) for r in rows(micro, "organ_dose") if r["is_primary"]]
+    assert len(keys) == len(set(keys)) > 0
+
+
+def test_no_date_no_uid_and_no_path_of_the_machine_in_any_table(micro: Cohort) -> None:
+    for path in sorted((micro.results / "cohort").rglob("*.parquet")):
+        content = path.read_bytes()
+        for planted in (b"2025-", b"2.25.", b"VIRTUAL^", str(micro.folder).encode()):
+            assert planted not in content, (path.name, planted)
+
+
+def test_a_finished_cohort_has_nothing_to_do(micro: Cohort) -> None:
+    assert micro.planned() == {}
+
+
+def test_a_new_stage_version_recomputes_what_follows_and_nothing_else(micro: Cohort, tmp_path: Path) -> None:
+    old, new = "STAGE_VERSION: Final[int] = 1", "STAGE_VERSION: Final[int] = 2"
+    source = patched_source(tmp_path, {"steps/kinetics.py": (old, new)})
+    assert micro.planned(source=source) == AFTER_KINETICS
+
+
+def test_a_changed_setting_recomputes_what_reads_it_and_nothing_else(micro: Cohort) -> None:
+    config = micro.config.with_name("other.yaml")
+    config.write_text(micro.config.read_text() + "kinetics:\n  relative_random_uncertainty: 0.1\n")
+    assert Cohort(micro.folder, config).planned() == AFTER_KINETICS
+
+
+def test_a_changed_cell_recomputes_its_own_cycle(micro: Cohort) -> None:
+    sheet = micro.config.parent / "administrations.tsv"
+    lines = sheet.read_text().splitlines()
+    changed = [
+        "\t".join([*line.split("\t")[:8], "40", *line.split("\t")[9:]]) if line.startswith("A\tP1\t1\t") else line
+        for line in lines
+    ]
+    assert changed != lines
+    sheet.with_name("other.tsv").write_text("\n".join(changed) + "\n")
+    config = micro.config.with_name("cell.yaml")
+    config.write_text(micro.config.read_text().replace("administrations.tsv", "other.tsv"))
+    assert Cohort(micro.folder, config).planned() == {
+        **dict.fromkeys(CYCLE_STAGES, 1),
+        **{"course": 1, "compact": 1, "cohort_page": 1, "all": 1},
+    }
+
+
+def test_results_of_another_cohort_are_refused(micro: Cohort) -> None:
+    config = micro.config.with_name("foreign.yaml")
+    config.write_text(micro.config.read_text().replace("cohort: micro", "cohort: stranger"))
+    before = audit.hashes(micro.results)
+    done = Cohort(micro.folder, config).run()
+    assert done.returncode == 2
+    assert "belongs to another cohort" in done.stderr
+    assert "'micro'" in done.stderr
+    assert audit.hashes(micro.results) == before
+
+
+def test_a_killed_step_is_a_failed_row_and_the_cohort_completes(tiny: Callable[..., Cohort], tmp_path: Path) -> None:
+    cohort = tiny(patients=2)
+    at = "def step(job: Job) -> None:\n"
+    kill = at + '    import os, signal\n    if job.rows["patient"] == "P1": os.kill(os.getpid(), signal.SIGKILL)\n'
+    source = patched_source(tmp_path / "patch", {"steps/kinetics.py": (at, kill)})
+    done = cohort.run(source=source)
+    assert done.returncode == 1, done.stdout
+    found = outcomes(cohort)
+    failed = found[("A", "P1", 1, "kinetics")]
+    assert (failed["status"], failed["code"]) == ("failed", "killed")
+    assert (found[("A", "P1", 1, "dose")]["status"], found[("A", "P1", 1, "dose")]["code"]) == ("missing", "not_run")
+    assert found[("A", "P2", 1, "dose")]["status"] == "ok"
+    assert {r["patient"] for r in rows(cohort, "organ_dose")} == {"P2"}
+    assert "P1" in (cohort.results / "cohort_page/index.html").read_text()
+    # The cause is gone: the same command finishes the rest, and the finished stages stay as they are.
+    kept = {k: v for k, v in audit.hashes(cohort.results).items() if "ingest" in k or "sub-P2" in k}
+    again = cohort.run()
+    assert again.returncode == 0, again.stdout
+    assert {r["patient"] for r in rows(cohort, "organ_dose")} == {"P1", "P2"}
+    assert {k: v for k, v in audit.hashes(cohort.results).items() if k in kept} == kept
+    assert not list(cohort.results.rglob(".*.partial-*"))
+
+
+def test_a_defect_is_a_failed_row_with_its_message(tiny: Callable[..., Cohort], tmp_path: Path) -> None:
+    cohort = tiny()
+    at = "def step(job: Job) -> None:\n"
+    broken = at + '    raise RuntimeError("a defect of the program")\n'
+    done = cohort.run(source=patched_source(tmp_path / "patch", {"steps/segment.py": (at, broken)}))
+    assert done.returncode == 1
+    row = outcomes(cohort)[("A", "P1", 1, "segment")]
+    assert (row["status"], row["code"], row["sentence"]) == ("failed", "RuntimeError", "a defect of the program")
+    assert "Traceback" in (cohort.results / "logs/site-A_sub-P1_ses-c1_segment.log").read_text()
+
+
+def test_a_truncated_stage_is_found_discarded_and_made_again(tiny: Callable[..., Cohort]) -> None:
+    cohort = tiny()
+    assert cohort.run().returncode == 0
+    before = audit.hashes(cohort.results)
+    victim = next(cohort.results.rglob("tia_bq_h_per_ml.nii.gz"))
+    victim.write_bytes(victim.read_bytes()[:-100])
+    checked = cohort.call("doseledger.cli", "verify", str(cohort.results))
+    assert checked.returncode == 1
+    assert "kinetics" in checked.stdout
+    assert "bytes instead of" in checked.stdout
+    discarded = cohort.call("doseledger.cli", "verify", str(cohort.results), "--discard")
+    assert discarded.returncode == 0
+    assert cohort.planned()["kinetics"] == 1
+    assert "ingest" not in cohort.planned()
+    assert cohort.run().returncode == 0
+    assert audit.hashes(cohort.results) == before
+
+
+def test_a_damaged_input_fails_the_stage_that_reads_it(tiny: Callable[..., Cohort]) -> None:
+    cohort = tiny()
+    assert cohort.run().returncode == 0
+    folder = cohort.results / "site-A/sub-P1/ses-c1"
+    image = next((folder / "ingest").glob("*_spect.nii.gz"))
+    image.write_bytes(b"")
+    config = cohort.config.with_name("other.yaml")
+    config.write_text(cohort.config.read_text() + "segment:\n  operator_uncertainty_rel: 0.06\n")
+    done = Cohort(cohort.folder, config).run()
+    assert done.returncode == 1
+    row = outcomes(cohort)[("A", "P1", 1, "segment")]
+    assert (row["status"], row["code"]) == ("failed", "StageDamagedError")
+    assert "verify RESULTS --discard" in str(row["sentence"])
+
+
+def test_an_outcome_lists_every_file_with_size_and_hash(micro: Cohort) -> None:
+    folder = micro.results / "site-A/sub-P1/ses-c1/dose"
+    listed = {entry["name"] for entry in json.loads((folder / "outcome.json").read_text())["files"]}
+    present = {p.name for p in folder.iterdir() if p.name not in ("outcome.json", ".snakemake_timestamp")}
+    assert listed == present
+    assert list(audit.damaged(micro.results)) == []
