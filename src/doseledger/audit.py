@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from doseledger.cohort import COHORT_STAGES, CYCLE_STAGES, PATIENT_STAGE, Plan, Row, cycle_folder
+from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE, Plan, Row, cycle_folder
 from doseledger.errors import InputMissingError, StageDamagedError, record
 from doseledger.io.nifti import read_image
 from doseledger.steps.collect import FinishedCycle, outcome_rows
@@ -93,6 +93,10 @@ def progress(plan: Plan) -> Progress:
             continue
         finished = FinishedCycle(*cycle.key, cycle_folder(plan.results, *cycle.key))
         rows = {row["stage"]: row for row in outcome_rows(finished)}
+        for row in rows.values():
+            # From disk a running job looks like one that was killed.
+            if row["code"] == "killed":
+                row["status"] = "started"
         states[cycle.key] = _state([rows[stage]["status"] for stage in CYCLE_STAGES])
         stopped = [row for row in rows.values() if row["status"] in ("refused", "failed")]
         if stopped:
@@ -107,7 +111,7 @@ def _state(statuses: list[str]) -> str:
             return status
     if all(status == "ok" for status in statuses):
         return "done"
-    return "started" if "ok" in statuses else "waiting"
+    return "started" if {"ok", "started"} & set(statuses) else "waiting"
 
 
 def stage_folders(results: Path) -> list[Path]:
@@ -138,9 +142,9 @@ def discard(results: Path, folder: Path) -> list[Path]:
     Snakemake does not make an intermediate folder again while its products are there.
     """
     *place, stage = folder.relative_to(results).parts
-    doomed = [results / name for name in COHORT_STAGES]
-    if stage in COHORT_STAGES:
-        doomed = doomed[COHORT_STAGES.index(stage) :]
+    doomed = [results / name for name in COHORT_FOLDERS]
+    if stage in COHORT_FOLDERS:
+        doomed = doomed[COHORT_FOLDERS.index(stage) :]
     else:
         doomed.append(results.joinpath(*place[:2], PATIENT_STAGE))
     if stage in CYCLE_STAGES:

@@ -63,7 +63,7 @@ def index(
     typer.echo(f"{len(records)} series, {len(rows)} time points: {out}")
     typer.echo("Fill in the site, check cycles and cameras, add administrations.tsv (config/README.md).")
     for entry in unplaced:
-        typer.echo(f"not placed: {entry}")
+        typer.echo(f"not placed: {entry['path']} ({entry['modality']}): {entry['reason']}")
     typer.echo("Pseudonyms (keep this list; it is in no file):")
     for identifier, key in patient_keys(records).items():
         typer.echo(f"  {key}\t{identifier}")
@@ -107,15 +107,17 @@ def run(
     log = plan.results / "logs" / "workflow.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
-        cycles = _snakemake([*command, "cycles"], stream)
-        cohort = _snakemake([*command, "cohort", "--config", "available=true"], stream)
-    if cycles or cohort:
+        # First all that can be had; then courses of the cycles that are there; then what the cohort has.
+        failed = _snakemake([*command, "cycles"], stream)
+        for target in ("courses", "cohort"):
+            failed |= _snakemake([*command, target, "--config", "available=true"], stream)
+    if failed:
         typer.echo(f"Jobs failed: see `doseledger status {config}` and {log}")
-    raise typer.Exit(1 if cycles or cohort else 0)
+    raise typer.Exit(1 if failed else 0)
 
 
-def _snakemake(command: list[str], log: Any) -> int:
-    """Run Snakemake; its own words go to the log, the stages' lines and the progress to the screen."""
+def _snakemake(command: list[str], log: Any) -> bool:
+    """Run Snakemake and say whether it failed; its words go to the log, stages and progress to the screen."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
     )
@@ -128,7 +130,7 @@ def _snakemake(command: list[str], log: Any) -> int:
             or line.startswith(("Error", "WorkflowError", "LockException"))
         ):
             typer.echo(line.rstrip())
-    return process.wait()
+    return process.wait() != 0
 
 
 @app.command()
@@ -173,11 +175,12 @@ def summary(
     truth: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Truth folder of a simulation.")
     ] = None,
+    scans: Annotated[bool, typer.Option("--scans", help="Also what was measured at each scan.")] = False,
 ) -> None:
     """Print the cohort's organ doses, what was refused, and where the pages are."""
     from doseledger.summary import summary_text
 
-    typer.echo(summary_text(_plan(config).results, truth))
+    typer.echo(summary_text(_plan(config).results, truth, scans=scans))
 
 
 @app.command()

@@ -25,7 +25,11 @@ Key = tuple[str, str, int]
 CYCLE_STAGES: Final = ("ingest", "segment", "align", "kinetics", "dose")
 PATIENT_STAGE: Final = "course"
 COHORT_STAGES: Final = ("compact", "cohort_page")
+#: Their folders below the results, in the same order.
+COHORT_FOLDERS: Final = ("cohort", "cohort_page")
 MARKER: Final = "cohort.json"
+#: In the name of a folder that a stage writes before it is renamed to its own name.
+PARTIAL: Final = ".partial-"
 
 #: Set where the workflow starts, before a library reads it. One thread: the order of a sum would
 #: depend on their number. One instruction set on x86: newer processors round differently.
@@ -212,18 +216,38 @@ def cycle_targets(plan: Plan) -> list[str]:
 def course_inputs(plan: Plan, site: str, patient: str, *, available: bool) -> list[str]:
     """Dose folders of a patient's imaged cycles; with `available`, of those that are finished."""
     cycles = [c for c in plan.by_patient[(site, patient)] if c.scans]
-    folders = [stage_folder(plan.results, *c.key, CYCLE_STAGES[-1]) for c in cycles]
-    return [f.as_posix() for f in folders if not available or f.exists()]
+    folders = [cycle_folder(plan.results, *c.key) for c in cycles]
+    return [(f / CYCLE_STAGES[-1]).as_posix() for f in folders if not available or is_finished(f)]
 
 
-def cohort_inputs(plan: Plan, *, available: bool) -> list[str]:
+def course_targets(plan: Plan, *, available: bool) -> list[str]:
     """Course folders of all patients.
 
-    With `available`, a patient none of whose cycles could be finished has no course either, unless
-    none was imaged: compact writes the outcome rows of both.
+    With `available`, a patient none of whose cycles could be finished has no course, unless none
+    was imaged: compact writes the outcome rows of both.
     """
     return [
         (patient_folder(plan.results, site, patient) / PATIENT_STAGE).as_posix()
         for (site, patient), cycles in plan.by_patient.items()
         if not available or not any(c.scans for c in cycles) or course_inputs(plan, site, patient, available=True)
     ]
+
+
+def cohort_inputs(plan: Plan, *, available: bool) -> list[str]:
+    """Course folders that compact waits for; with `available`, none whose latest attempt failed."""
+    targets = course_targets(plan, available=available)
+    return [t for t in targets if not available or not _failed_attempts(Path(t).parent, (PATIENT_STAGE,))]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether all stages of a cycle folder are there, and the latest attempt at each succeeded.
+
+    A stage that is computed again and fails leaves its attempt beside the older result: that
+    result was made with other settings or inputs and must not be taken.
+    """
+    return all((folder / stage).is_dir() for stage in CYCLE_STAGES) and not _failed_attempts(folder, CYCLE_STAGES)
+
+
+def _failed_attempts(folder: Path, stages: tuple[str, ...]) -> list[str]:
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [name for name in names if name.startswith(tuple(f".{stage}{PARTIAL}" for stage in stages))]

@@ -82,19 +82,28 @@ def _rebuild(kind: type[DoseledgerError], what: str, state: dict[str, object]) -
     return error
 
 
+class _AsWritten(str):
+    """Text that is shown as it is: it was already quoted when it was recorded."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class RecordedError(DoseledgerError):
     """An error that was found when the plan was made, raised where the cycle is refused."""
 
     def __init__(self, what: str, *, code: str = "refused", **found: str | None) -> None:
         super().__init__(what, **found)
         self.code = code
+        self.value = None if self.value is None else _AsWritten(self.value)
+        self.expected = None if self.expected is None else _AsWritten(self.expected)
 
 
 def record(error: DoseledgerError) -> dict[str, str | None]:
     """Plain data from which ``RecordedError(**record(error))`` says the same again."""
 
     def text(value: object) -> str | None:
-        return None if value is None else str(value)
+        return None if value is None else repr(value)
 
     return {
         "what": error.what,
@@ -119,7 +128,7 @@ class AdministrationMissingError(DoseledgerError):
 
 class InputMissingError(DoseledgerError):
     code = "input_missing"
-    remedy = "Correct the path in scans.tsv (paths are relative to the sheet) or restore the files."
+    remedy = "Correct the path in scans.tsv (paths are relative to the config file) or restore the files."
 
 
 class FileUnreadableError(DoseledgerError):
@@ -201,8 +210,13 @@ class StageDamagedError(Exception):
     """A finished stage folder does not hold what its manifest lists: ``failed``, not ``refused``."""
 
     def __init__(self, path: str | Path, detail: str) -> None:
+        # The message reaches the ledger: the place in the results, not on the machine.
+        place = "/".join(Path(path).parts[-4:])
         super().__init__(
-            f"{path} is damaged: {detail}. Run `doseledger verify RESULTS --discard`, then start the workflow again."
+            f"{place} is damaged: {detail}. Run `doseledger verify RESULTS --discard`, then start the workflow again."
         )
         self.path = str(path)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.path, self.detail))

@@ -46,7 +46,7 @@ class Grid:
     Raises
     ------
     GeometryError
-        Empty shape, spacing not positive, axes not orthonormal.
+        Empty shape, spacing not positive, position not finite, axes not orthonormal.
 
     Examples
     --------
@@ -67,6 +67,8 @@ class Grid:
             raise GeometryError("the grid has no voxels", value=self.shape)
         if not all(np.isfinite(self.spacing_mm)) or min(self.spacing_mm) <= 0:
             raise GeometryError("the voxel spacing is not positive", value=self.spacing_mm)
+        if not all(np.isfinite(self.origin_mm)):
+            raise GeometryError("the position of the grid is not finite", value=self.origin_mm)
         axes = np.asarray(self.direction)
         if not np.allclose(axes @ axes.T, np.eye(3), atol=ORTHONORMAL_TOLERANCE):
             raise GeometryError("the image axes are not orthonormal", value=self.direction)

@@ -8,6 +8,7 @@ never copied), decay chains as packaged by ``radioactivedecay``. Exceptions to I
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -20,7 +21,7 @@ SOURCE: Final = "ICRP-107 (icrp107-database 0.0.3, radioactivedecay)"
 
 #: Half-lives that supersede ICRP-107, in hours.
 HALF_LIFE_H: Final[dict[str, float]] = {
-    "Tb-161": 6.9637 * 24.0,  # Collins et al. 2022, doi 10.1016/j.apradiso.2021.110140
+    "Tb-161": 6.9637 * 24.0,  # Collins et al. 2022, PMID 35158282
 }
 
 _HOURS: Final = {
@@ -33,6 +34,8 @@ _HOURS: Final = {
     "y": 24.0 * 365.2422,
 }
 _KEV_PER_MEV: Final = 1.0e3
+#: Element, mass number, metastable state. Names come from sheets and become file names.
+_NAME: Final = re.compile(r"[A-Z][a-z]?-[0-9]+[mn]?")
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,10 @@ def nuclide(name: str) -> Nuclide:
 
 @cache
 def _record(name: str) -> dict[str, Any]:
-    folder = files("icrp107_database") / "icrp107"
-    try:
-        text = (folder / f"{name}.json").read_text()
-    except OSError:
-        raise NuclideError("the nuclide is not in ICRP-107", value=name, expected="Lu-177") from None
-    record = json.loads(text)
+    file = files("icrp107_database") / "icrp107" / f"{name}.json"
+    if not _NAME.fullmatch(name) or not file.is_file():
+        raise NuclideError("the nuclide is not in ICRP-107", value=name, expected="Lu-177")
+    record = json.loads(file.read_text())
     # Some releases of the package hold JSON in a JSON string.
     return dict(json.loads(record) if isinstance(record, str) else record)
 

@@ -17,12 +17,13 @@ TRUE_DOSE: Final = "dose_local_gy"
 KEYS: Final = ["site", "patient", "cycle", "region"]
 
 
-def summary_text(results: Path, truth: Path | None) -> str:
-    """Organ doses, refusals and pages of a finished cohort."""
+def summary_text(results: Path, truth: Path | None, *, scans: bool = False) -> str:
+    """Organ doses, refusals and pages of a finished cohort; with `scans` what they rest on."""
     cohort = results / "cohort"
     doses = [row for row in read_cohort_table(cohort, "organ_dose") if row["is_primary"]]
     outcomes = read_cohort_table(cohort, "stage_outcome")
-    sections = ["Organ doses (primary analysis)", _table(_dose_lines(doses))]
+    sections = _scan_sections(cohort) if scans else []
+    sections += ["Organ doses (primary analysis)", _table(_dose_lines(doses))]
     if truth is not None:
         sections += ["Dose against truth", _against_truth(doses, truth)]
     sections += ["Refused, failed or missing", _reasons(outcomes)]
@@ -48,6 +49,32 @@ def _dose_lines(doses: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for row in doses
     ]
+
+
+def _scan_sections(cohort: Path) -> list[str]:
+    """Whole-field activities, activities of the regions and their curves, with the flags."""
+
+    def lines(table: str, columns: Sequence[str]) -> str:
+        rows = read_cohort_table(cohort, table)
+        return _table([{column: _cell(row[column]) for column in columns} for row in rows])
+
+    key = ("site", "patient", "cycle")
+    return [
+        "Scans",
+        lines("acquisition", (*key, "time_point", "time_h", "total_activity_mbq", "unit_source", "flags")),
+        "Activities at scan start",
+        lines("region_activity", (*key, "region", "time_point", "time_h", "activity_mbq", "u_activity_mbq")),
+        "Curves",
+        lines("curve", (*key, "region", "model", "status", "tia_mbq_h", "extrapolated_fraction", "flags")),
+        "Flags of the doses",
+        lines("organ_dose", (*key, "region", "mass_g", "mass_source", "flags")),
+    ]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _against_truth(doses: Sequence[Row], folder: Path) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import doctest
-import json
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
@@ -129,35 +127,36 @@ def documented_commands() -> Iterator[tuple[str, list[str]]]:
                 yield name_of(path), words[1:]
 
 
+def commands() -> dict[str, set[str]]:
+    """Options of each command of the program."""
+    group: Any = typer.main.get_command(app)
+    return {name: {o for p in command.params for o in p.opts} | {"--help"} for name, command in group.commands.items()}
+
+
 def test_every_documented_command_exists_and_every_command_is_documented() -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
-    commands: dict[str, Any] = group.commands  # type: ignore[union-attr]
+    known = commands()
     seen = set()
     for page, words in documented_commands():
         if words[0].startswith("-"):
             continue
-        assert words[0] in commands, (page, words)
+        assert words[0] in known, (page, words)
+        assert {word for word in words if word.startswith("--")} <= known[words[0]], (page, words)
         seen.add(words[0])
-        options = {o for parameter in commands[words[0]].params for o in parameter.opts} | {"--help"}
-        assert {w for w in words[1:] if w.startswith("--")} <= options, (page, words)
-    assert seen == set(commands)
+    assert seen == set(known)
 
 
 def test_options_in_the_command_table_exist() -> None:
-    group = typer.main.get_command(app)
+    known = commands()
     rows = re.findall(r"^\| `doseledger (\w+)[^`]*` \| (.*) \|$", text_of(ROOT / "README.md"), re.MULTILINE)
-    assert len(rows) == len(group.commands)  # type: ignore[union-attr]
+    assert {command for command, _ in rows} == set(known)
     for command, words in rows:
-        parameters = group.commands[command].params  # type: ignore[union-attr]
-        options = {o for parameter in parameters for o in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", words)) <= options, command
+        assert set(re.findall(r"--[a-z-]+", words)) <= known[command], command
 
 
 def test_every_make_target_named_in_a_page_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
     for path in PAGES:
-        named = {n for n in re.findall(r"`make ([a-z]+)`", text_of(path))}
+        named = set(re.findall(r"`make ([a-z]+)`", text_of(path)))
         named |= {n for body in fenced(path, "sh") for n in re.findall(r"^make ([a-z]+)$", body, re.MULTILINE)}
         assert named <= targets, name_of(path)
 
@@ -281,16 +280,6 @@ def config_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
 def test_every_key_of_the_config_is_described_with_its_default() -> None:
     described = {key: cells[0] for key, cells in section_rows("config.yaml").items()}
     assert described == dict(config_keys(Config))
-
-
-def test_the_page_knows_every_name_of_the_schemas() -> None:
-    text = text_of(ROOT / "config/README.md")
-    names = {
-        name
-        for model in (Config, *SHEETS.values())
-        for name in json.loads(json.dumps(model.model_json_schema()))["properties"]
-    }
-    assert {name for name in names if f"`{name}`" not in text and f"`{name}." not in text} == set()
 
 
 # Machine-readable files ---------------------------------------------------------------------------

@@ -185,9 +185,13 @@ def test_a_damaged_input_fails_the_stage_that_reads_it(tiny: Callable[..., Cohor
     config.write_text(cohort.config.read_text() + "segment:\n  operator_uncertainty_rel: 0.06\n")
     done = Cohort(cohort.folder, config).run()
     assert done.returncode == 1
-    row = outcomes(cohort)[("A", "P1", 1, "segment")]
+    row = outcomes(cohort)[("A", "P1", 1, "ingest")]
     assert (row["status"], row["code"]) == ("failed", "StageDamagedError")
     assert "verify RESULTS --discard" in str(row["sentence"])
+    assert str(cohort.folder) not in str(row["sentence"])
+    # The dose that an earlier run made is still on disk, but it is no result of these settings.
+    assert outcomes(cohort)[("A", "P1", 1, "dose")]["status"] == "missing"
+    assert rows(cohort, "organ_dose") == []
 
 
 def test_an_outcome_lists_every_file_with_size_and_hash(micro: Cohort) -> None:
@@ -196,3 +200,17 @@ def test_an_outcome_lists_every_file_with_size_and_hash(micro: Cohort) -> None:
     present = {p.name for p in folder.iterdir() if p.name not in ("outcome.json", ".snakemake_timestamp")}
     assert listed == present
     assert list(audit.damaged(micro.results)) == []
+
+
+def test_a_failed_course_does_not_take_the_cohort_with_it(tiny: Callable[..., Cohort], tmp_path: Path) -> None:
+    cohort = tiny(patients=2)
+    at = "def step(job: Job) -> None:\n"
+    broken = at + '    if job.rows["patient"] == "P1": raise RuntimeError("a defect of the program")\n'
+    done = cohort.run(source=patched_source(tmp_path / "patch", {"steps/course.py": (at, broken)}))
+    assert done.returncode == 1
+    row = outcomes(cohort)[("A", "P1", 0, "course")]
+    assert (row["status"], row["code"]) == ("failed", "RuntimeError")
+    assert {r["patient"] for r in rows(cohort, "organ_dose")} == {"P1", "P2"}
+    assert {r["patient"] for r in rows(cohort, "course")} == {"P2"}
+    assert cohort.run().returncode == 0
+    assert {r["patient"] for r in rows(cohort, "course")} == {"P1", "P2"}

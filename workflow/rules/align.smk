@@ -4,13 +4,13 @@ rule align:
         segment=f"{CYCLE}/segment",
     output:
         directory(f"{CYCLE}/align"),
-    params:
-        version=stage_version("align"),
-        settings=PLAN.settings["align"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("align"),
     log:
         f"{CYCLE_LOG}_align.log",
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
+    params:
+        version=stage_version("align"),
+        settings=PLAN.settings["align"],
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("align"),
     script:
         "../../scripts/align.py"

@@ -1,16 +1,26 @@
+rule cycles:
+    input:
+        cycle_targets(PLAN),
+
+
+rule courses:
+    input:
+        course_targets(PLAN, available=AVAILABLE),
+
+
 rule compact:
     input:
         course=cohort_inputs(PLAN, available=AVAILABLE),
     output:
         directory(f"{RESULTS}/cohort"),
-    params:
-        version=stage_version("compact"),
-        settings={},
-        rows={"results": RESULTS, "planned": PLAN.planned()},
     log:
         f"{RESULTS}/logs/compact.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+    params:
+        version=stage_version("compact"),
+        settings={},
+        rows={"results": RESULTS, "planned": PLAN.planned()},
     script:
         "../../scripts/compact.py"
 
@@ -19,15 +29,20 @@ rule cohort_page:
     input:
         compact=f"{RESULTS}/cohort",
     output:
-        directory(f"{RESULTS}/cohort_page"),
-    params:
-        version=stage_version("cohort_page"),
-        settings={},
-        rows={"cohort": PLAN.cohort},
+        report(
+            directory(f"{RESULTS}/cohort_page"),
+            htmlindex="index.html",
+            caption="../report/cohort_page.rst",
+            category="Cohort",
+        ),
     log:
         f"{RESULTS}/logs/cohort_page.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+    params:
+        version=stage_version("cohort_page"),
+        settings={},
+        rows={"cohort": PLAN.cohort},
     script:
         "../../scripts/cohort_page.py"
 

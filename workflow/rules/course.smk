@@ -2,14 +2,20 @@ rule course:
     input:
         dose=lambda w: course_inputs(PLAN, w.site, w.patient, available=AVAILABLE),
     output:
-        directory(f"{PATIENT}/course"),
-    params:
-        version=stage_version("course"),
-        settings=PLAN.settings["course"],
-        rows=lambda w: PLAN.course_rows(w.site, w.patient),
+        report(
+            directory(f"{PATIENT}/course"),
+            htmlindex="index.html",
+            caption="../report/patient_page.rst",
+            category="Patients",
+            labels={"site": "{site}", "patient": "{patient}"},
+        ),
     log:
         f"{RESULTS}/logs/site-{{site}}_sub-{{patient}}_course.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+    params:
+        version=stage_version("course"),
+        settings=PLAN.settings["course"],
+        rows=lambda w: PLAN.course_rows(w.site, w.patient),
     script:
         "../../scripts/course.py"

@@ -5,13 +5,13 @@ rule kinetics:
         align=f"{CYCLE}/align",
     output:
         directory(f"{CYCLE}/kinetics"),
-    params:
-        version=stage_version("kinetics"),
-        settings=PLAN.settings["kinetics"],
-        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("kinetics"),
     log:
         f"{CYCLE_LOG}_kinetics.log",
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
+    params:
+        version=stage_version("kinetics"),
+        settings=PLAN.settings["kinetics"],
+        rows=lambda w: PLAN.cycle(w.site, w.patient, w.cycle).rows_for("kinetics"),
     script:
         "../../scripts/kinetics.py"

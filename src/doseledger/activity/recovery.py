@@ -40,7 +40,7 @@ def self_recovery(fraction: NDArray[np.float32], spacing_mm: Vector, *, fwhm_mm:
     >>> block = np.zeros((60, 60, 60), np.float32)
     >>> block[10:50, 10:50, 10:50] = 1.0
     >>> round(self_recovery(block, (4.8, 4.8, 4.8), fwhm_mm=12.0), 2)
-    0.92
+    0.94
     """
     if not fraction.any():
         raise QuantityError("the region is empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, Self
@@ -19,13 +20,14 @@ Name = Annotated[str, Field(min_length=1)]
 
 #: Therapy activities of beta emitters are hundreds of MBq and more; a smaller number is in GBq.
 SMALLEST_BETA_THERAPY_MBQ: Final = 50.0
+_DATE_AND_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
 _BETA_THERAPY: Final = frozenset({"Lu-177", "Y-90", "I-131", "Tb-161", "Cu-67", "Sm-153", "Ho-166", "Re-188"})
 
 
 class SheetRow(BaseModel):
     """One row of a tab-separated sheet; an unknown column is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Scan(SheetRow):
@@ -35,9 +37,9 @@ class Scan(SheetRow):
     patient: Label
     cycle: int = Field(ge=1, description="Treatment cycle, counted from 1")
     time_point: int = Field(ge=1, description="Scan within the cycle, in order of time, from 1")
-    spect: Name = Field(description="Folder or file of the SPECT, relative to the sheet")
-    ct: str | None = Field(None, description="Folder of the CT, relative to the sheet; n/a if there is none")
-    contours: str | None = Field(None, description="RTSTRUCT file, relative to the sheet")
+    spect: Name = Field(description="Folder or file of the SPECT, relative to the config file")
+    ct: str | None = Field(None, description="Folder of the CT, relative to the config file; n/a if there is none")
+    contours: str | None = Field(None, description="RTSTRUCT file, relative to the config file")
     camera: Name = Field(description="Camera as named in cameras.tsv")
 
 
@@ -56,17 +58,25 @@ class Administration(SheetRow):
     preparation: str | None = Field(None, description="e.g. amino acids")
     extravasation: bool | None = Field(None, description="yes or no")
 
+    @field_validator("injection_start", mode="before")
+    @classmethod
+    def _with_time_of_day(cls, value: object) -> object:
+        # Pydantic would take a bare date for midnight and a number for seconds since 1970.
+        if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+            raise ValueError("a date and a time of day are expected, YYYY-MM-DDThh:mm")
+        return value
+
     @model_validator(mode="after")
     def _plausible(self) -> Self:
         if self.injection_start.tzinfo is not None:
             raise ValueError("injection_start: local time without a zone is expected")
-        if self.residual_activity_mbq >= self.measured_activity_mbq:
-            raise ValueError("residual_activity_mbq: not smaller than measured_activity_mbq")
         if self.nuclide in _BETA_THERAPY and self.measured_activity_mbq < SMALLEST_BETA_THERAPY_MBQ:
             raise ValueError(
                 f"measured_activity_mbq: {self.measured_activity_mbq:g} MBq is no therapy activity of {self.nuclide}; "
                 "was it written in GBq?"
             )
+        if self.residual_activity_mbq >= self.measured_activity_mbq:
+            raise ValueError("residual_activity_mbq: not smaller than measured_activity_mbq")
         return self
 
 
@@ -135,7 +145,7 @@ SHEETS: Final[dict[str, type[SheetRow]]] = {
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Sheets(_Section):

@@ -29,6 +29,8 @@ PLANS: Final = ".plans"
 #: How an empty cell is written; "n/a" is the convention of BIDS.
 EMPTY_CELLS: Final = frozenset({"", "n/a"})
 _KEY_COLUMNS: Final = ("site", "patient", "cycle")
+#: No name or path holds one.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UNIT_SUFFIX: Final = re.compile(r"_(g|k|m)?(bq|gy|min|s|h|mm|cm|kg|g|years|us|rel|mbq)$")
 
 
@@ -66,7 +68,7 @@ def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
 
 def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
     sheets = settings.get("sheets")
-    return {k: base / str(v) for k, v in sheets.items()} if isinstance(sheets, Mapping) else {}
+    return {k: base / str(v) for k, v in sheets.items() if v is not None} if isinstance(sheets, Mapping) else {}
 
 
 def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
@@ -107,10 +109,10 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     paths = _sheet_paths(settings, base)
     scans = _Sheet(paths["scans"], models.Scan)
     administrations = _Sheet(paths["administrations"], models.Administration)
-    cameras = _Sheet(paths["cameras"], models.Camera)
-    regions = _Sheet(paths.get("regions"), models.Region)
+    cameras = _Sheet(paths["cameras"], models.Camera, unique=("site", "camera"))
+    regions = _Sheet(paths["regions"], models.Region, unique=("source_name",))
     limits = _Sheet(paths.get("limits"), models.Limit)
-    patients = _Sheet(paths.get("patients"), models.Patient)
+    patients = _Sheet(paths.get("patients"), models.Patient, unique=("site", "patient"))
     for sheet in (scans, administrations):
         sheet.require_keys()
 
@@ -178,24 +180,29 @@ def _defects(
 
 
 class _Sheet:
-    """A tab-separated sheet: good rows, and the problems of the others by cycle."""
+    """A tab-separated sheet: good rows, and the problems of the others by cycle.
 
-    def __init__(self, path: Path | None, model: type[SheetRow]) -> None:
-        self.path = path
+    Two rows with the same values in the `unique` columns contradict each other.
+    """
+
+    def __init__(self, path: Path | None, model: type[SheetRow], *, unique: tuple[str, ...] = ()) -> None:
         self.rows: list[Row] = []
         self.problems: list[Row] = []
         self._by_key: dict[Key, list[Row]] = {}
         self._problems_by_key: dict[Key, list[Row]] = {}
-        self._columns: tuple[str, ...] = ()
+        self._unique = unique
+        self._seen: set[tuple[str | None, ...]] = set()
         self._unkeyed: DoseledgerError | None = None
         if path is None:
             return
         try:
             self._read(path, model)
         except OSError:
-            self._refuse_all(SheetError("the sheet cannot be read", path=path.name))
+            self._refuse_all(SheetError("the sheet cannot be read", path=path.name), unkeyed=True)
         except UnicodeDecodeError:
-            self._refuse_all(SheetError("the sheet is not UTF-8 text", path=path.name))
+            self._refuse_all(SheetError("the sheet is not UTF-8 text", path=path.name), unkeyed=True)
+        except csv.Error as error:
+            self._refuse_all(SheetError(f"the sheet is not a table: {error}", path=path.name), unkeyed=True)
 
     def keys(self) -> set[Key]:
         return {*self._by_key, *self._problems_by_key}
@@ -210,26 +217,22 @@ class _Sheet:
         """Without keys there is no cycle that could be refused: stop here."""
         if self._unkeyed is not None:
             raise self._unkeyed
-        if not set(_KEY_COLUMNS) <= set(self._columns):
-            raise SheetError(
-                "the sheet lacks its key columns",
-                path=self.path,
-                value=list(self._columns),
-                expected=list(_KEY_COLUMNS),
-            )
 
     def _read(self, path: Path, model: type[SheetRow]) -> None:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t")
-            self._columns = tuple(reader.fieldnames or ())
-            if error := self._column_error(path, model):
-                self._refuse_all(error)
-            for number, cells in enumerate(reader, start=2):
-                self._take(cells, number, path, model)
+            # Without quoting every line is a row: a stray quotation mark cannot swallow the next ones.
+            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            columns = tuple(reader.fieldnames or ())
+            if error := self._column_error(columns, path, model):
+                self._refuse_all(error, unkeyed=not set(_KEY_COLUMNS) <= set(columns))
+            for cells in reader:
+                self._take(cells, reader.line_num, path, model)
 
-    def _column_error(self, path: Path, model: type[SheetRow]) -> SheetError | None:
+    def _column_error(self, columns: tuple[str, ...], path: Path, model: type[SheetRow]) -> SheetError | None:
         known = set(model.model_fields)
-        for column in self._columns:
+        for column in columns:
+            if columns.count(column) > 1:
+                return SheetError("the sheet has a column twice", path=path.name, tag=column)
             if column not in known:
                 stem = _UNIT_SUFFIX.sub("", column)
                 meant = sorted(k for k in known if _UNIT_SUFFIX.sub("", k) == stem) or sorted(known)
@@ -237,7 +240,7 @@ class _Sheet:
                     "the sheet has a column that is not known", path=path.name, tag=column, value=column, expected=meant
                 )
         required = [k for k, f in model.model_fields.items() if f.is_required()]
-        if missing := [k for k in required if k not in self._columns]:
+        if missing := [k for k in required if k not in columns]:
             return SheetError("the sheet lacks a column", path=path.name, tag=missing[0], expected=missing)
         return None
 
@@ -249,17 +252,17 @@ class _Sheet:
         key = _key(row)
         if not filled:
             return
-        if None in cells:
-            problem: SheetError | None = SheetError(f"line {number} has more cells than columns", path=path.name)
-        else:
+        keyed = set(_KEY_COLUMNS) <= set(model.model_fields)
+        problem = self._cell_error(cells, filled, number, path)
+        if problem is None:
             parsed, problem = first_error(model, filled, path.name, number)
             if parsed is not None:
                 self.rows.append(parsed)
-                if key is not None:
-                    self._by_key.setdefault(key, []).append(parsed)
+                if keyed:
+                    # The parsed key, not the text: a spreadsheet writes the cycle 1 as 1.0.
+                    self._by_key.setdefault((parsed["site"], parsed["patient"], parsed["cycle"]), []).append(parsed)
                 return
         assert problem is not None
-        keyed = set(_KEY_COLUMNS) <= set(model.model_fields)
         if keyed and key is None:
             self._unkeyed = self._unkeyed or problem
         elif keyed and key is not None:
@@ -267,8 +270,29 @@ class _Sheet:
         else:
             self.problems.append(record(problem))
 
-    def _refuse_all(self, error: DoseledgerError) -> None:
+    def _cell_error(
+        self, cells: Mapping[str | None, Any], filled: Mapping[str, str], number: int, path: Path
+    ) -> SheetError | None:
+        if None in cells:
+            return SheetError(f"line {number} has more cells than columns", path=path.name)
+        for column, cell in filled.items():
+            if cell.startswith('"'):
+                what = f"line {number}: a cell begins with a quotation mark; cells are not quoted"
+                return SheetError(what, path=path.name, tag=column)
+            if _CONTROL.search(cell):
+                return SheetError(f"line {number}: a cell holds a control character", path=path.name, tag=column)
+        own = tuple(filled.get(column) for column in self._unique)
+        if own and own in self._seen:
+            return SheetError(
+                f"line {number} repeats an earlier row", path=path.name, tag=self._unique[-1], value=own[-1]
+            )
+        self._seen.add(own)
+        return None
+
+    def _refuse_all(self, error: DoseledgerError, *, unkeyed: bool = False) -> None:
         self.problems.append(record(error))
+        if unkeyed:
+            self._unkeyed = self._unkeyed or error
 
 
 def _key(row: Mapping[str, str]) -> Key | None:

@@ -396,8 +396,8 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 def sort_keys(schema: pa.Schema) -> list[tuple[str, str]]:
     """Columns that order the rows of a table: keys first, then what makes rows unique."""
-    wanted = (*_KEYS, "model", "analysis_id", "lesion_id", "stage", "limit_quantity", "camera", "phantom")
-    return [(name, "ascending") for name in wanted if name in schema.names]
+    unique = ("model", "analysis_id", "lesion_id", "stage", "limit_quantity", "camera", "phantom", "days_after_first")
+    return [(name, "ascending") for name in (*_KEYS, *unique) if name in schema.names]
 
 
 def write_table(path: Path, data: pa.Table) -> None:

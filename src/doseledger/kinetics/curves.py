@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log, nan
+from math import exp, inf, log, nan
 from typing import Final, Literal
 
 import numpy as np
@@ -23,6 +23,8 @@ BOUND_CHI2: Final = 0.01
 #: Two-sided 95 % quantile of the normal distribution, and of chi-square with one degree.
 Z95: Final = 1.959963984540054
 CHI2_95: Final = Z95**2
+#: Beyond this exponent an interval says nothing, and exp() would soon overflow.
+LARGEST_EXPONENT: Final = 700.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class CurveFit:
         Corrected Akaike criterion, None where it is not defined (n < k + 2).
     status
         ``ok``; ``saturated`` (no degree of freedom); ``at_bound``; ``too_few_points``;
-        ``not_converged`` (no activity).
+        ``not_converged`` (no activity: no result; or the rate has no upper end, as with activity in
+        the first scan alone: the curve shown has the slowest clearance that fits).
     """
 
     model: str
@@ -145,5 +148,7 @@ def check_samples(
 
 def log_symmetric_interval(value: float, u_value: float) -> tuple[float, float]:
     """95 % interval of a positive quantity: value * exp(+-1.96 u/value)."""
-    spread = exp(Z95 * u_value / value)
-    return (value / spread, value * spread)
+    exponent = Z95 * u_value / value
+    if exponent > LARGEST_EXPONENT:
+        return (0.0, inf)
+    return (value / exp(exponent), value * exp(exponent))

@@ -16,6 +16,7 @@ from doseledger.kinetics.curves import (
     CHI2_95,
     CurveFit,
     Samples,
+    Status,
     check_samples,
     log_symmetric_interval,
 )
@@ -94,6 +95,9 @@ def _fit_mono(samples: Samples) -> CurveFit:
     rate_at_bound = chi2_at_bound - chi2 <= BOUND_CHI2
     if rate_at_bound:
         rate, chi2 = slowest, chi2_at_bound
+    rate_open = not rate_at_bound and _profile(samples, _fastest(samples))[1] - chi2 <= BOUND_CHI2
+    if rate_open:
+        rate, chi2 = _slowest_as_good(samples, rate, chi2)
     amplitude = _profile(samples, rate)[0]
     n = samples.times_h.size
     dof = n - 2
@@ -121,8 +125,16 @@ def _fit_mono(samples: Samples) -> CurveFit:
         aicc=_aicc(chi2, n, 2),
         chi2=chi2,
         dof=dof,
-        status="at_bound" if rate_at_bound else "saturated" if dof == 0 else "ok",
+        status=_status(rate_at_bound=rate_at_bound, rate_open=rate_open, dof=dof),
     )
+
+
+def _status(*, rate_at_bound: bool, rate_open: bool, dof: int) -> Status:
+    if rate_at_bound:
+        return "at_bound"
+    if rate_open:
+        return "not_converged"
+    return "saturated" if dof == 0 else "ok"
 
 
 def _profile(samples: Samples, rate_per_h: float) -> tuple[float, float]:
@@ -140,7 +152,10 @@ def _best_rate(samples: Samples) -> tuple[float, float]:
         # Two points determine the curve: exact, without a search.
         (t1, t2), (a1, a2) = samples.times_h, samples.activity_mbq
         rate = float(log(a1 / a2) / (t2 - t1))
-        return (rate, 0.0) if rate > slowest else (slowest, _profile(samples, slowest)[1])
+        if rate <= slowest:
+            return slowest, _profile(samples, slowest)[1]
+        if rate <= _fastest(samples):
+            return rate, 0.0
 
     def chi2(u: float) -> float:
         return _profile(samples, slowest + exp(u))[1]
@@ -150,6 +165,25 @@ def _best_rate(samples: Samples) -> tuple[float, float]:
     low, high = starts[max(best - 1, 0)], starts[min(best + 1, STARTS - 1)]
     found = minimize_scalar(chi2, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
     return slowest + exp(float(found.x)), float(found.fun)
+
+
+def _slowest_as_good(samples: Samples, rate: float, chi2: float) -> tuple[float, float]:
+    """The slowest rate that fits as well as `rate` does; beyond it the data do not tell the rate.
+
+    Extrapolating the fastest one back to time zero would give any number.
+    """
+    slowest = samples.decay_constant_per_h
+
+    def excess(u: float) -> float:
+        return _profile(samples, slowest + exp(u))[1] - chi2 - BOUND_CHI2
+
+    low, high = log(SMALLEST_EXCESS_PER_H), log(rate - slowest)
+    u = float(brentq(excess, low, high)) if excess(low) > 0 > excess(high) else min(low, high)
+    return slowest + exp(u), _profile(samples, slowest + exp(u))[1]
+
+
+def _fastest(samples: Samples) -> float:
+    return samples.decay_constant_per_h + exp(_search_range(samples)[1])
 
 
 def _search_range(samples: Samples) -> tuple[float, float]:

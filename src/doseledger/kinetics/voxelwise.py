@@ -15,6 +15,9 @@ from doseledger.errors import QuantityError, UnknownNameError
 BLOCK: Final = 16384
 #: Excess rates over physical decay tried first, 1/h; the best is refined by golden section.
 COARSE_EXCESS_PER_H: Final = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 24)])
+#: No voxel clears by more e-foldings than this before the first scan. Noise makes some voxels seem to
+#: vanish after it; extrapolated back without bound, a few of them would hold more than all others.
+LARGEST_FOLDING: Final = 3.0
 GOLDEN_STEPS: Final = 28
 _GOLDEN: Final = (5**0.5 - 1) / 2
 
@@ -66,7 +69,8 @@ def fit_voxels(
     Raises
     ------
     QuantityError
-        Fewer than two times, shapes that differ, values that are not finite.
+        Fewer than two times, shapes that differ, values that are not finite, times before the
+        injection or repeated, a half-life that is not positive.
     UnknownNameError
         Another model than ``"mono"``.
     """
@@ -78,6 +82,10 @@ def fit_voxels(
         raise QuantityError("images and times do not match", value=(images.shape, times.shape))
     if not np.all(np.isfinite(images)) or not np.all(np.isfinite(times)):
         raise QuantityError("an image or time is not finite", value="NaN or infinity")
+    if times.min() < 0 or np.unique(times).size < times.size:
+        raise QuantityError("a time is before the injection or repeated", value=times.tolist())
+    if not (np.isfinite(half_life_h) and half_life_h > 0):
+        raise QuantityError("the half-life is not positive", value=half_life_h)
     slowest = log(2.0) / half_life_h
     shape = images.shape[1:]
     flat = images.reshape(times.size, -1)
@@ -109,7 +117,8 @@ def _best_rates(data: NDArray[np.float64], times_h: NDArray[np.float64], slowest
         # The sign is kept: a negative amplitude explains nothing.
         return np.asarray(np.sign(projection) * projection**2 / (decay * decay).sum(0))
 
-    rates = slowest_per_h + COARSE_EXCESS_PER_H
+    fastest = LARGEST_FOLDING / max(float(times_h.min()), LARGEST_FOLDING / float(COARSE_EXCESS_PER_H[-1]))
+    rates = slowest_per_h + np.unique(np.minimum(COARSE_EXCESS_PER_H, fastest))
     scores = np.stack([explained(np.full(data.shape[1], rate)) for rate in rates])
     best = np.argmax(scores, axis=0)
     low = rates[np.maximum(best - 1, 0)]

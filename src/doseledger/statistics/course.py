@@ -63,7 +63,7 @@ def cumulate(cycles: Sequence[CycleDose]) -> Cumulation:
     return Cumulation(
         cycles_given=len(cycles),
         cycles_counted=len(counted),
-        status="complete" if len(counted) == len(cycles) else "incomplete",
+        status="complete" if counted and len(counted) == len(cycles) else "incomplete",
         administered_mbq=sum(c.administered_mbq for c in cycles),
         dose_gy=dose if counted else None,
         bed_gy=sum(b for b in beds if b is not None) if beds and None not in beds else None,

@@ -65,7 +65,7 @@ def dose_volume_histogram(
         raise QuantityError("the region has no voxels")
     if not np.all(np.isfinite(doses)) or doses.min() < 0:
         raise QuantityError("a voxel dose is negative or not finite", value=float(doses.min()))
-    if volumes.shape != doses.shape or volumes.min() < 0 or volumes.sum() <= 0:
+    if volumes.shape != doses.shape or not (volumes.min() >= 0 and 0 < volumes.sum() < np.inf):
         raise QuantityError("the voxel volumes do not fit the doses", value=volumes.shape)
     top = max(float(doses.max()), np.finfo(np.float64).tiny * bins)
     counts, edges = np.histogram(doses, bins=bins, range=(0.0, top), weights=volumes)

@@ -53,7 +53,7 @@ def g_factor(
         raise QuantityError("amplitudes and positive rates do not match", value=(a.tolist(), rates.tolist()))
     mu = log(2.0) / _positive("repair half-time", repair_half_time_h)
     dose = float((a / rates).sum())
-    if dose <= 0:
+    if not dose > 0:
         raise QuantityError("the dose of the curve is not positive", value=dose)
     terms = np.outer(a, a) / ((rates[:, None] + mu) * (rates[:, None] + rates[None, :]))
     return float(2.0 * terms.sum() / dose**2)
@@ -77,8 +77,8 @@ def bed_gy(
     >>> round(bed_gy(5.0, alpha_beta_gy=2.5, repair_half_time_h=2.8, effective_half_life_h=51.6), 6)
     5.514706
     """
-    if dose_gy < 0:
-        raise QuantityError("the absorbed dose is negative", value=dose_gy)
+    if not dose_gy >= 0:
+        raise QuantityError("the absorbed dose is negative or not a number", value=dose_gy)
     g = g_factor(
         repair_half_time_h=repair_half_time_h,
         effective_half_life_h=effective_half_life_h,

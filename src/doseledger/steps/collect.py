@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from doseledger import __version__
 from doseledger.cohort import CYCLE_STAGES, Row
+from doseledger.errors import StageDamagedError
 from doseledger.geometry import Grid
 from doseledger.io.tables import read_rows
 from doseledger.regions import RegionSpec, hard_labels
@@ -45,8 +46,17 @@ class FinishedCycle:
 
     @cached_property
     def outcomes(self) -> dict[str, Row]:
-        """Outcomes of the stages that have one, in order of flow."""
-        return {s: read_outcome(self.folder(s)) for s in CYCLE_STAGES if (self.folder(s) / OUTCOME).exists()}
+        """Outcomes of the stages in order of flow, up to the first that failed or has not run.
+
+        What follows a failure was made from an older result and does not count.
+        """
+        found: dict[str, Row] = {}
+        for stage in CYCLE_STAGES:
+            outcome = whole_outcome(self.folder(stage))
+            if outcome is None:
+                break
+            found[stage] = outcome
+        return found
 
     @property
     def ok(self) -> bool:
@@ -88,17 +98,33 @@ def outcome_rows(cycle: FinishedCycle) -> list[Row]:
     return rows
 
 
+def whole_outcome(folder: Path) -> Row | None:
+    """Outcome of a stage whose latest attempt succeeded and whose files are all there, else None."""
+    return read_outcome(folder) if _trouble(folder) is None and (folder / OUTCOME).exists() else None
+
+
 def stage_columns(folder: Path, outcome: Row | None) -> dict[str, Any]:
     """Status of a stage: its outcome, or why it has none."""
     if outcome is not None:
         kept = ("status", "code", "sentence", "file", "tag", "origin_stage", "software_version")
         return {k: outcome[k] for k in kept}
-    failure = failure_of(folder)
-    if failure is not None:
-        return {"status": "failed", "software_version": __version__, "origin_stage": folder.name} | failure
+    trouble = _trouble(folder)
+    if trouble is not None:
+        return {"status": "failed", "software_version": __version__, "origin_stage": folder.name} | trouble
     return {
         "status": "missing",
         "code": "not_run",
         "sentence": "The stage has not run: an earlier one failed, or the workflow was stopped. Run it again.",
         "software_version": __version__,
     }
+
+
+def _trouble(folder: Path) -> Row | None:
+    """Why the latest attempt failed, or what is damaged."""
+    failure = failure_of(folder)
+    if failure is None and folder.exists():
+        try:
+            read_outcome(folder)
+        except StageDamagedError as error:
+            return {"code": type(error).__name__, "sentence": str(error)}
+    return failure

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from doseledger import __version__
 from doseledger.cohort import PATIENT_STAGE, Row, cycle_folder, patient_folder
 from doseledger.io.tables import SCHEMAS, sort_keys, table, write_table
-from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows, stage_columns
-from doseledger.steps.stage import OUTCOME, Job, read_outcome
+from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows, stage_columns, whole_outcome
+from doseledger.steps.stage import Job
 
 STAGE_VERSION: Final[int] = 1
 TAKES_REFUSED: Final = True
@@ -40,7 +40,7 @@ def step(job: Job) -> None:
                 parts[(name, site)].append(finished.folder(stage) / f"{name}.parquet")
     for site, patient in patients:
         folder = patient_folder(results, site, patient) / PATIENT_STAGE
-        outcome = read_outcome(folder) if (folder / OUTCOME).exists() else None
+        outcome = whole_outcome(folder)
         key: Row = {"site": site, "patient": patient, "cycle": 0, "stage": PATIENT_STAGE}
         outcomes[site].append(key | stage_columns(folder, outcome))
         if outcome is not None and outcome["status"] == "ok":

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from math import exp, log
-from statistics import median, pstdev
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +11,22 @@ from numpy.typing import NDArray
 from doseledger import __version__
 from doseledger.activity import self_recovery
 from doseledger.cohort import Row
-from doseledger.dose import REGISTRY, DoseMap, compute_dose, density_from_hu
+from doseledger.dose import compute_dose, density_from_hu
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import SCHEMAS, read_rows, write_rows
-from doseledger.nuclides import Nuclide, nuclide
-from doseledger.regions import RegionSpec, dose_flags, hard_labels, pair_flags, sums_of, volume_average
-from doseledger.statistics.radiobiology import bed_gy, eqd2_gy, g_factor
-from doseledger.statistics.region import RegionDose, region_dose
-from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
+from doseledger.nuclides import nuclide
+from doseledger.regions import hard_labels, volume_average
 from doseledger.steps.ingest import administered_mbq
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
-from doseledger.steps.segment import SOFT_TISSUE_G_PER_ML, read_specs
+from doseledger.steps.organ_rows import Result, camera_of, region_rows
+from doseledger.steps.segment import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
-from doseledger.units import MBQ_PER_GBQ
 
 STAGE_VERSION: Final[int] = 1
 TAKES_REFUSED: Final = False
 
-#: 95 % of a normal distribution, for the log-symmetric interval.
-Z95: Final = 1.959963984540054
 #: Columns that say how a number was made; their hash is the analysis.
 METHOD_COLUMNS: Final = (
     "protocol",
@@ -51,29 +41,6 @@ METHOD_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Outline:
-    """A region over the time points of the cycle: median volume and mass, and their spread."""
-
-    volume_ml: float
-    u_volume_rel: float
-    mass_g: float
-    mass_source: str
-    region_source: str
-    flags: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What one engine says of one region."""
-
-    dose: RegionDose
-    uncertainty: DoseUncertainty
-    #: The same towards lower doses: more, when a rate at its bound can only be faster.
-    towards_low: DoseUncertainty
-    high_let_gy: float | None
-
-
 def step(job: Job) -> None:
     """Absorbed dose of the cycle from its map of time-integrated activity."""
     source = nuclide(job.rows["administration"]["nuclide"])
@@ -82,7 +49,7 @@ def step(job: Job) -> None:
     density = _density(job, reference, grid)
     fractions = reference_fractions(job.one("segment"), job.key, reference, grid)
     labels = hard_labels(fractions, grid.shape)
-    camera = _camera(job)
+    camera = camera_of(job)
     recovery = {k: self_recovery(f, grid.spacing_mm, fwhm_mm=camera["fwhm_mm"]) for k, f in fractions.items()}
     common = _common(job)
     organ_rows: list[Row] = []
@@ -91,7 +58,7 @@ def step(job: Job) -> None:
         dose = compute_dose(tia, density, grid.spacing_mm, source, engine=engine)
         write_image(job.out / dose_file(engine), dose.dose_gy, grid, dtype="float32")
         write_image(job.out / dose_sd_file(engine), dose.relative_sd, grid, dtype="float32")
-        for row, result in _region_rows(job, dose, density, grid, labels, recovery, source):
+        for row, result in region_rows(job, dose, density, grid, labels, recovery, source):
             row = common | row | {"is_primary": position == 0}
             row["analysis_id"] = _analysis_id(row)
             organ_rows.append(row)
@@ -107,12 +74,6 @@ def _density(job: Job, reference: int, grid: Grid) -> NDArray[np.float32]:
         return np.full(grid.shape, SOFT_TISSUE_G_PER_ML, np.float32)
     hu, ct_grid = read_image(path)
     return volume_average(density_from_hu(hu), ct_grid, grid, outside=SOFT_TISSUE_G_PER_ML)
-
-
-def _camera(job: Job) -> Row:
-    """The camera of the cycle's first scan; scans of one cycle share their calibration."""
-    name = job.rows["scans"][0]["camera"]
-    return next(c for c in job.rows["cameras"] if c["camera"] == name)
 
 
 def _common(job: Job) -> Row:
@@ -144,215 +105,6 @@ def _common(job: Job) -> Row:
         "settings_sha256": settings_sha256(chain),
         "input_sha256": digest.hexdigest(),
     }
-
-
-def _region_rows(
-    job: Job,
-    dose: DoseMap,
-    density: NDArray[np.float32],
-    grid: Grid,
-    labels: NDArray[np.uint8],
-    recovery: dict[int, float],
-    source: Nuclide,
-) -> Iterator[tuple[Row, Result]]:
-    specs = read_specs(job.one("segment"))
-    curves = {r["region"]: r for r in read_rows(job.one("kinetics"), "curve") if r["chosen"]}
-    outlines = _outlines(job)
-    camera = _camera(job)
-    misaligned = {flag for e in read_sidecar(job.one("align") / ALIGNMENT)["time_points"] for flag in e["flags"]}
-    results: dict[str, Result] = {}
-    rows: dict[str, Row] = {}
-    for spec in specs:
-        voxels = labels == spec.label
-        if spec.region not in curves or spec.region not in outlines or not voxels.any():
-            # Outlined at another time point only, or without activity: region_activity has the facts.
-            continue
-        curve, outline = curves[spec.region], outlines[spec.region]
-        uncertainty = partial(
-            dose_uncertainty,
-            volume_ml=outline.volume_ml,
-            u_volume_rel=outline.u_volume_rel,
-            spect_fwhm_mm=camera["fwhm_mm"],
-            u_calibration_rel=camera["u_calibration_rel"],
-            u_dose_factor_rel=REGISTRY[dose.engine].u_dose_factor_rel,
-            # The blur is not corrected yet: the loss that it makes is an uncertainty.
-            u_recovery_rel=1.0 - recovery[spec.label],
-        )
-        u_fit = curve["u_tia_mbq_h"] / curve["tia_mbq_h"]
-        u_fit_low = log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95
-        result = Result(
-            dose=region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g),
-            uncertainty=uncertainty(u_fit_rel=u_fit),
-            towards_low=uncertainty(u_fit_rel=max(u_fit, u_fit_low)),
-            high_let_gy=_high_let_gy(dose, density, grid, voxels, outline),
-        )
-        results[spec.region] = result
-        rows[spec.region] = _dose_columns(
-            job, spec.region, dose, outline, result, curve["tia_mbq_h"], misaligned
-        ) | _part_columns(spec, curve, result, source)
-        rows[spec.region]["flags"] = sorted({*rows[spec.region]["flags"], *curve["flags"]})
-    for name, parts in sums_of(specs).items():
-        present = [p for p in parts if p.region in results]
-        if name in outlines and present:
-            result = _sum(dose, density, grid, labels, present, results, outlines[name].mass_g)
-            tia = sum(rows[p.region]["tia_mbq_h"] for p in present)
-            row = _dose_columns(job, name, dose, outlines[name], result, tia, misaligned)
-            row |= _sum_columns(name, present, [rows[p.region] for p in present], curves, result, source)
-            row["flags"] = sorted({*row["flags"], *(f for p in present for f in rows[p.region]["flags"])})
-            results[name], rows[name] = result, row
-    _flag_pair(rows)
-    for region, row in rows.items():
-        yield row, results[region]
-
-
-def _outlines(job: Job) -> dict[str, Outline]:
-    """Median over the time points; the spread of the volumes counts if it is the larger one."""
-    groups: dict[str, list[Row]] = {}
-    for row in read_rows(job.one("segment"), "region"):
-        if row["mass_g"] is not None:
-            groups.setdefault(row["region"], []).append(row)
-    outlines = {}
-    for region, rows in groups.items():
-        volume = float(median(r["volume_ml"] for r in rows))
-        spread = pstdev([r["volume_ml"] for r in rows]) / volume
-        outlines[region] = Outline(
-            volume_ml=volume,
-            u_volume_rel=max(float(median(r["u_volume_rel"] for r in rows)), spread),
-            mass_g=float(median(r["mass_g"] for r in rows)),
-            mass_source=rows[0]["mass_source"],
-            region_source=rows[0]["region_source"],
-            flags=tuple(sorted({f for r in rows for f in r["flags"]})),
-        )
-    return outlines
-
-
-def _high_let_gy(
-    dose: DoseMap, density: NDArray[np.float32], grid: Grid, voxels: NDArray[np.bool_], outline: Outline
-) -> float | None:
-    if dose.dose_high_let_gy is None:
-        return None
-    return region_dose(dose.dose_high_let_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g).mean_dose_gy
-
-
-def _sum(
-    dose: DoseMap,
-    density: NDArray[np.float32],
-    grid: Grid,
-    labels: NDArray[np.uint8],
-    parts: list[RegionSpec],
-    results: dict[str, Result],
-    mass_g: float,
-) -> Result:
-    """Join the voxels and add the masses: nothing is averaged."""
-    voxels = np.isin(labels, [p.label for p in parts])
-    own = [results[p.region] for p in parts]
-    high_let = [r.high_let_gy for r in own]
-    shares = [r.dose.mass_g / sum(r.dose.mass_g for r in own) for r in own]
-    return Result(
-        dose=region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, mass_g),
-        uncertainty=combine_parts([r.dose.energy_j for r in own], [r.uncertainty for r in own], shares),
-        towards_low=combine_parts([r.dose.energy_j for r in own], [r.towards_low for r in own], shares),
-        high_let_gy=None
-        if None in high_let
-        else sum(s * h for s, h in zip(shares, high_let, strict=True) if h is not None),
-    )
-
-
-def _dose_columns(
-    job: Job, region: str, dose: DoseMap, outline: Outline, result: Result, tia_mbq_h: float, misaligned: set[str]
-) -> Row:
-    """Columns that parts and sums fill alike."""
-    administration = job.rows["administration"]
-    administered = administered_mbq(administration)
-    gy, u = result.dose.mean_dose_gy, result.uncertainty
-    per_gbq = gy / (administered / MBQ_PER_GBQ)
-    flags = {*REGISTRY[dose.engine].flags, *outline.flags, *misaligned, "no_partial_volume_correction"}
-    histogram = result.dose.histogram
-    return {
-        "region": region,
-        "region_source": outline.region_source,
-        "volume_ml": outline.volume_ml,
-        "mass_g": outline.mass_g,
-        "mass_source": outline.mass_source,
-        "tia_mbq_h": tia_mbq_h,
-        "tiac_h": tia_mbq_h / administered,
-        "dose_engine": dose.engine,
-        "absorbed_dose_gy": gy,
-        "dose_low_gy": gy * exp(-Z95 * result.towards_low.total_rel),
-        "dose_high_gy": gy * exp(Z95 * u.total_rel),
-        "u_absorbed_dose_rel": u.total_rel,
-        "u_calibration_rel": u.calibration_rel,
-        "u_recovery_rel": u.recovery_rel,
-        "u_volume_rel": u.volume_rel,
-        "u_fit_rel": u.fit_rel,
-        "u_dose_factor_rel": u.dose_factor_rel,
-        "u_systematic_rel": u.systematic_rel,
-        "energy_balance_rel": dose.energy_balance.absorbed_fraction,
-        "dose_high_let_gy": result.high_let_gy,
-        "dose_gy_per_gbq": per_gbq,
-        "d2_gy": histogram.d2_gy,
-        "d50_gy": histogram.d50_gy,
-        "d90_gy": histogram.d90_gy,
-        "d98_gy": histogram.d98_gy,
-        "flags": sorted({*flags, *dose_flags(administration["radiopharmaceutical"], region, per_gbq)}),
-    }
-
-
-def _part_columns(spec: RegionSpec, curve: Row, result: Result, source: Nuclide) -> Row:
-    columns = {
-        "region_level": "part",
-        "sct_code": spec.sct_code,
-        "laterality": spec.laterality,
-        "lesion_id": spec.region if spec.kind == "lesion" else None,
-        "curve_model": curve["model"],
-    }
-    columns |= {
-        k: curve[k] for k in ("effective_half_life_h", "uptake_half_life_h", "rate_at_bound", "extrapolated_fraction")
-    }
-    amplitude, rate = curve["parameters"]
-    return columns | _effect(spec, result, [amplitude], [rate], source)
-
-
-def _sum_columns(
-    name: str, parts: list[RegionSpec], rows: list[Row], curves: dict[str, Row], result: Result, source: Nuclide
-) -> Row:
-    """The curve of a sum is the sum of curves: no half-life, but a G factor of all exponentials."""
-    tia = [row["tia_mbq_h"] for row in rows]
-    models = {row["curve_model"] for row in rows}
-    amplitudes, rates = zip(*(curves[p.region]["parameters"] for p in parts), strict=True)
-    return {
-        "region_level": "sum",
-        "curve_model": models.pop() if len(models) == 1 else "mixed",
-        "rate_at_bound": any(row["rate_at_bound"] for row in rows),
-        "extrapolated_fraction": sum(row["extrapolated_fraction"] * t for row, t in zip(rows, tia, strict=True))
-        / sum(tia),
-    } | _effect(parts[0], result, list(amplitudes), list(rates), source)
-
-
-def _effect(
-    spec: RegionSpec, result: Result, amplitudes: list[float], rates_per_h: list[float], source: Nuclide
-) -> Row:
-    """BED and EQD2; null without alpha/beta, and for alpha emitters, whose effect differs."""
-    alpha_beta, repair = spec.alpha_beta_gy, spec.repair_half_time_h
-    if alpha_beta is None or repair is None or source.in_place.alpha_kev > 0:
-        return {}
-    dose = result.dose.mean_dose_gy
-    curve: dict[str, Any] = {"repair_half_time_h": repair, "amplitudes": amplitudes, "rates_per_h": rates_per_h}
-    return {
-        "alpha_beta_gy": alpha_beta,
-        "repair_half_time_h": repair,
-        "g_factor": g_factor(**curve),
-        "bed_gy": bed_gy(dose, alpha_beta_gy=alpha_beta, **curve),
-        "eqd2_gy": eqd2_gy(dose, alpha_beta_gy=alpha_beta, **curve),
-    }
-
-
-def _flag_pair(rows: dict[str, Row]) -> None:
-    if {"kidney_left", "kidney_right"} <= rows.keys():
-        left, right = rows["kidney_left"], rows["kidney_right"]
-        for flag in pair_flags(left["absorbed_dose_gy"], right["absorbed_dose_gy"], "kidney_doses_differ"):
-            left["flags"].append(flag)
-            right["flags"].append(flag)
 
 
 def _analysis_id(row: Row) -> str:

@@ -163,6 +163,7 @@ def _sum_row(common: Row, name: str, parts: list[Row | None]) -> Row | None:
     return common | {
         "region": name,
         "region_level": "sum",
+        "sct_code": present[0]["sct_code"] if len({p["sct_code"] for p in present}) == 1 else None,
         "volume_ml": volume,
         "u_volume_rel": u_volume,
         "mass_g": sum(p["mass_g"] for p in present),

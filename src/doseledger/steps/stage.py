@@ -15,6 +15,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,10 +25,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from doseledger import __version__
+from doseledger.cohort import PARTIAL
 from doseledger.errors import DoseledgerError, StageDamagedError
 
 OUTCOME: Final = "outcome.json"
 FAILURE: Final = "failure.json"
+#: Folders of an absolute path: the messages of libraries name the machine's, the ledger must not.
+_FOLDERS: Final = re.compile(r"(?<![\w.])/(?:[^\s/'\":;]+/)+")
 Row = dict[str, Any]
 
 
@@ -101,7 +105,7 @@ def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Pat
         Whatever the stage raised that is not a `DoseledgerError`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{stage}.partial-", dir=output.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{stage}{PARTIAL}", dir=output.parent))
     job = Job(inputs=inputs, out=partial, settings=settings, rows=rows)
     try:
         module: StepModule = importlib.import_module(f"doseledger.steps.{stage}")
@@ -122,7 +126,8 @@ def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Pat
         outcome["files"] = _manifest(partial)
         write_json(partial / OUTCOME, outcome)
     except BaseException as error:
-        write_json(partial / FAILURE, {"code": type(error).__name__, "sentence": str(error)})
+        sentence = _FOLDERS.sub("", str(error))
+        write_json(partial / FAILURE, {"code": type(error).__name__, "sentence": sentence})
         raise
     _publish(partial, output, stage)
     logging.getLogger(__name__).info("%s %s: %s", stage, outcome["status"], outcome["sentence"] or job.where)
@@ -172,7 +177,7 @@ def _publish(partial: Path, output: Path, stage: str) -> None:
         # A job that outlived a killed workflow got here first; the later one wins, whole.
         shutil.rmtree(output)
     partial.rename(output)
-    for stale in output.parent.glob(f".{stage}.partial-*"):
+    for stale in output.parent.glob(f".{stage}{PARTIAL}*"):
         shutil.rmtree(stale, ignore_errors=True)
 
 
@@ -206,8 +211,11 @@ def read_outcome(folder: Path, *, hashes: bool = False) -> Row:
 
 
 def failure_of(output: Path) -> Row | None:
-    """Why a stage that has no output failed, from what it left behind; None if it never started."""
-    attempts = sorted(output.parent.glob(f".{output.name}.partial-*"), key=lambda p: p.stat().st_mtime)
+    """Why the latest attempt at a stage failed, from what it left behind; None if none did.
+
+    A success removes what earlier attempts left, so that a failure beside an output is later than it.
+    """
+    attempts = sorted(output.parent.glob(f".{output.name}{PARTIAL}*"), key=lambda p: p.stat().st_mtime)
     if not attempts:
         return None
     note = attempts[-1] / FAILURE
