@@ -171,6 +171,7 @@ def patient_page(
         acquisitions=data_table(_ACQUISITION, rows["acquisition"]),
         curves=curve_groups(rows["region_activity"], rows["curve"]),
         doses=_dose_table(rows),
+        common_flags=words.flags(_common_flags(primary_rows(rows["organ_dose"]))),
         at_bound=any(row["rate_at_bound"] for row in primary_rows(rows["organ_dose"])),
         other_analyses=_other_analyses(rows["organ_dose"]),
         histograms=histogram_views(rows, marks),
@@ -208,8 +209,10 @@ def _with_unit(value: float | str | None, unit: str) -> str | None:
 def _dose_table(rows: Mapping[str, Sequence[Row]]) -> DataTable:
     """Primary rows by cycle; a cycle without a dose has a line that says why."""
     lines: dict[int, list[Line]] = {}
-    primary = data_table(_DOSE, primary_rows(rows["organ_dose"]))
-    for row, line in zip(primary_rows(rows["organ_dose"]), primary.lines, strict=True):
+    shown = primary_rows(rows["organ_dose"])
+    common = set(_common_flags(shown))
+    primary = data_table(_DOSE, [{**row, "flags": [f for f in row["flags"] or [] if f not in common]} for row in shown])
+    for row, line in zip(shown, primary.lines, strict=True):
         lines.setdefault(row["cycle"], []).append(line)
     troubles = stopped(rows["stage_outcome"])
     given = {row["cycle"]: row for row in rows["administration"]}
@@ -228,6 +231,12 @@ def _dose_table(rows: Mapping[str, Sequence[Row]]) -> DataTable:
         lead: tuple[Cell, ...] = (str(cycle), "all regions")
         every += [Line(lead, remark) for remark in remarks]
     return DataTable(primary.columns, tuple(every))
+
+
+def _common_flags(rows: Sequence[Row]) -> list[str]:
+    """Flags of all rows: said once above the table, so that a row shows what is its own."""
+    flags = [set(row["flags"] or []) for row in rows]
+    return sorted(set.intersection(*flags)) if len(flags) > 1 else []
 
 
 def _other_analyses(rows: Sequence[Row]) -> DataTable:
