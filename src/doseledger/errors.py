@@ -151,6 +151,11 @@ class UnitError(DoseledgerError):
     remedy = "Export the reconstruction in Bq/mL (BQML), or give the camera's sensitivity for counts."
 
 
+class EnergyWindowError(DoseledgerError):
+    code = "energy_window_unclear"
+    remedy = "Export the reconstruction of the photopeak alone, or declare energy_window_kev in cameras.tsv."
+
+
 class SlicesMissingError(DoseledgerError):
     code = "slices_missing"
     remedy = "Export the complete series again."

@@ -22,7 +22,7 @@ from doseledger.errors import (
 )
 from doseledger.io.dicom import read_spect
 
-from .dicom_factory import ORIENTATIONS, SHAPE, centres, field, grid_of, put, write_nm, write_pet
+from .dicom_factory import ORIENTATIONS, SHAPE, centres, field, grid_of, put, write_pet
 
 #: Stored values are whole numbers of up to 0.09 Bq/mL: half a step, and float32.
 ROUNDING = 0.05
@@ -250,11 +250,6 @@ def test_counts_with_a_calibration_are_not_read_yet(tmp_path: Path) -> None:
     write_pet(tmp_path, edit=_set(Units="CNTS"))
     with pytest.raises(ModalityError, match="counts are not read yet"):
         read_spect(tmp_path, calibration=object())
-
-
-def test_nm_reconstructions_are_not_read_yet(tmp_path: Path) -> None:
-    with pytest.raises(ModalityError, match="NM reconstructions are not read yet"):
-        read_spect(write_nm(tmp_path / "nm.dcm"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,14 @@
-"""From images to activity: what blur does to the activity inside an outline."""
+"""From images to activity: sensitivity, dead time, and what blur does to the activity inside an outline."""
 
+from doseledger.activity.calibration import Calibration, counts_to_bq_per_ml
+from doseledger.activity.dead_time import non_paralysable_factor, paralysable_factor, paralysable_observed_cps
 from doseledger.activity.recovery import self_recovery
 
-__all__ = ["self_recovery"]
+__all__ = [
+    "Calibration",
+    "counts_to_bq_per_ml",
+    "non_paralysable_factor",
+    "paralysable_factor",
+    "paralysable_observed_cps",
+    "self_recovery",
+]

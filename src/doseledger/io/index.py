@@ -289,6 +289,8 @@ def _role(record: SeriesRecord) -> tuple[str, str | None]:
         return "", f"its unit is {record.unit or 'missing'}, not BQML"
     if record.modality == "NM" and "RECON TOMO" not in record.image_type:
         return "", "it is not a tomographic reconstruction"
+    if record.modality == "NM" and len(record.files) > 1:
+        return "", "the series holds several NM images: choose the file of one reconstruction"
     if record.scan_start is None:
         return "", "it has no date and time of acquisition"
     return "spect", None

@@ -94,7 +94,13 @@ class Camera(SheetRow):
     sensitivity_geometry: str | None = Field(None, description="Phantom of the calibration")
     sensitivity_date: date | None = None
     sensitivity_basis: Literal["system", "detector"] | None = None
-    dead_time_us: float | None = Field(None, ge=0, description="Paralysable dead time, microseconds")
+    detectors: int | None = Field(None, ge=1, le=32, description="Heads of the camera; reconstructions do not tell")
+    energy_window_kev: str | None = Field(
+        None,
+        pattern=r"^[0-9]+(\.[0-9]+)?-[0-9]+(\.[0-9]+)?$",
+        description="Window of the calibration, lower-upper; n/a for the nuclide's photopeak",
+    )
+    dead_time_us: float | None = Field(None, ge=0, description="Paralysable dead time of a detector, microseconds")
 
 
 class Region(SheetRow):

@@ -25,7 +25,7 @@ _MAX_STORED: Final = 65535
 #: Slope of a slice without a single count: any positive number will do.
 _SMALLEST_MAXIMUM: Final = 1.0e-6
 #: 177Lu photopeak window, 208.4 keV +- 10 %, keV.
-_WINDOW_KEV: Final = (187.6, 229.2)
+PHOTOPEAK_KEV: Final = (187.6, 229.2)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def write_spect(
     _describe_image(base, grid)
     _describe_acquisition(base, visit.camera, grid)
     _describe_scale(base, visit.camera, scale)
-    base.RadiopharmaceuticalInformationSequence = DicomSequence([_radiopharmaceutical(injection)])
+    base.RadiopharmaceuticalInformationSequence = DicomSequence([_pet_radiopharmaceutical(injection)])
     base.BitsStored, base.HighBit = 16, 15
     template = as_template(base)
     uids = []
@@ -88,16 +88,30 @@ def write_spect(
 
 
 def _describe_image(base: Dataset, grid: Grid) -> None:
-    base.AcquisitionDate, base.AcquisitionTime = base.SeriesDate, base.SeriesTime
+    describe_pixels(base, grid)
     base.ContentDate, base.ContentTime = base.SeriesDate, base.SeriesTime
+    base.ImageOrientationPatient = orientation_text(grid)
+
+
+def describe_pixels(base: Dataset, grid: Grid) -> None:
+    """What CT, PT and NM images say alike; positions stand at other places."""
+    base.AcquisitionDate, base.AcquisitionTime = base.SeriesDate, base.SeriesTime
     base.BodyPartExamined = "ABDOMEN"
-    _, column_axis, row_axis = grid.direction
-    base.ImageOrientationPatient = [f"{cosine:g}" for cosine in (*row_axis, *column_axis)]
     base.PixelSpacing = [f"{grid.spacing_mm[1]:.6g}", f"{grid.spacing_mm[2]:.6g}"]
     base.SliceThickness = f"{grid.spacing_mm[0]:.6g}"
     base.SamplesPerPixel, base.PhotometricInterpretation = 1, "MONOCHROME2"
     base.Rows, base.Columns = grid.shape[1:]
     base.BitsAllocated, base.PixelRepresentation = 16, 0
+
+
+def orientation_text(grid: Grid) -> list[str]:
+    _, column_axis, row_axis = grid.direction
+    return [f"{cosine:g}" for cosine in (*row_axis, *column_axis)]
+
+
+def position_text(grid: Grid, index: int) -> list[str]:
+    """Position of the first voxel of a slice."""
+    return [f"{coordinate:.4f}" for coordinate in grid.position_mm(np.array([index, 0.0, 0.0]))]
 
 
 def _describe_acquisition(base: Dataset, camera: Camera, grid: Grid) -> None:
@@ -109,7 +123,12 @@ def _describe_acquisition(base: Dataset, camera: Camera, grid: Grid) -> None:
     base.ReconstructionMethod = "OSEM 8i6s"
     base.AttenuationCorrectionMethod = "CT-derived mu-map"
     base.ScatterCorrectionMethod = "DEW"
-    base.EnergyWindowRangeSequence = DicomSequence([_window()])
+    base.EnergyWindowRangeSequence = DicomSequence([window_range(PHOTOPEAK_KEV)])
+    describe_posture(base)
+
+
+def describe_posture(base: Dataset) -> None:
+    """On the back, head first."""
     supine = code("102538003", "SCT", "recumbent")
     supine.PatientOrientationModifierCodeSequence = DicomSequence([code("40199007", "SCT", "supine")])
     base.PatientOrientationCodeSequence = DicomSequence([supine])
@@ -135,31 +154,36 @@ def _write_slice(
     uid = visit.uid(template.Modality, index)
     template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = uid
     template.InstanceNumber = index + 1
-    position = grid.position_mm(np.array([index, 0.0, 0.0]))
-    template.ImagePositionPatient = [f"{coordinate:.4f}" for coordinate in position]
-    template.SliceLocation = f"{position[2]:.4f}"
+    template.ImagePositionPatient = position_text(grid, index)
+    template.SliceLocation = position_text(grid, index)[2]
     # A template no longer guesses a VR: 16-bit pixels are OW.
     template.add_new("PixelData", "OW", stored.tobytes())
     save(template, folder / f"{template.Modality.lower()}-{index + 1:04d}.dcm")
     return uid
 
 
-def _radiopharmaceutical(injection: Injection) -> Dataset:
-    end = injection.start + timedelta(minutes=injection.infusion_min)
-    item = Dataset()
-    item.Radiopharmaceutical = injection.radiopharmaceutical
-    item.RadiopharmaceuticalStartTime, item.RadiopharmaceuticalStopTime = f"{injection.start:%H%M%S}", f"{end:%H%M%S}"
+def _pet_radiopharmaceutical(injection: Injection) -> Dataset:
+    item = radiopharmaceutical(injection)
     item.RadiopharmaceuticalStartDateTime = f"{injection.start:%Y%m%d%H%M%S}"
     # Classic PET objects state Bq; NM objects and the administrations sheet state MBq.
     item.RadionuclideTotalDose = f"{injection.administered_mbq * BQ_PER_MBQ:.0f}"
     item.RadionuclideHalfLife = str(HEADER_HALF_LIFE_S)
     item.RadionuclidePositronFraction = "0"
+    return item
+
+
+def radiopharmaceutical(injection: Injection) -> Dataset:
+    """What PT and NM images say alike: no date, no activity."""
+    end = injection.start + timedelta(minutes=injection.infusion_min)
+    item = Dataset()
+    item.Radiopharmaceutical = injection.radiopharmaceutical
+    item.RadiopharmaceuticalStartTime, item.RadiopharmaceuticalStopTime = f"{injection.start:%H%M%S}", f"{end:%H%M%S}"
     item.RadionuclideCodeSequence = DicomSequence([code("447553000", "SCT", "^177^Lutetium")])
     item.AdministrationRouteCodeSequence = DicomSequence([code("47625008", "SCT", "Intravenous route")])
     return item
 
 
-def _window() -> Dataset:
+def window_range(limits_kev: tuple[float, float]) -> Dataset:
     item = Dataset()
-    item.EnergyWindowLowerLimit, item.EnergyWindowUpperLimit = (str(limit) for limit in _WINDOW_KEV)
+    item.EnergyWindowLowerLimit, item.EnergyWindowUpperLimit = (str(limit) for limit in limits_kev)
     return item

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from doseledger import __version__
+from doseledger.activity import Calibration
 from doseledger.cohort import Row
 from doseledger.errors import CrossCheckError, MixedSeriesError, RecordedError, SheetError, TimeError
-from doseledger.io.dicom import CtImage, SpectImage, read_ct, read_spect
+from doseledger.io.dicom import AppliedCalibration, CtImage, SpectImage, read_ct, read_spect
 from doseledger.io.nifti import voxels_sha256, write_image, write_sidecar
 from doseledger.io.tables import write_rows
 from doseledger.nuclides import Nuclide, nuclide
@@ -19,13 +20,16 @@ from doseledger.steps.layout import scan_file
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ, SECONDS_PER_HOUR
 
-STAGE_VERSION: Final[int] = 1
+STAGE_VERSION: Final[int] = 2
 TAKES_REFUSED: Final = False
 
 #: A header's half-life that differs more is that of another nuclide.
 HALF_LIFE_TOLERANCE_REL: Final = 0.02
 #: Activity in the field over administered activity decayed to the scan (plausibility gate).
 LARGEST_RETAINED_FRACTION: Final = 1.10
+#: What a sensitivity does not mean anything without.
+_CALIBRATION_COLUMNS: Final = ("sensitivity_geometry", "sensitivity_date", "sensitivity_basis")
+_MIN_PER_DAY: Final = 24 * 60
 
 
 def step(job: Job) -> None:
@@ -38,12 +42,13 @@ def step(job: Job) -> None:
     rows: list[Row] = []
     spects: list[SpectImage] = []
     for scan in job.rows["scans"]:
-        spect = read_spect(_path(job, scan["spect"]))
+        camera = cameras[scan["camera"]]
+        spect = read_spect(_path(job, scan["spect"]), calibration=_calibration(camera), nuclide=source)
         ct = read_ct(_path(job, scan["ct"])) if scan["ct"] else None
         _cross_check(spect, administration, source, job.settings, scan)
         _check_sequence([*spects, spect], scan)
         spects.append(spect)
-        row = _acquisition(spect, ct, administration, source, cameras[scan["camera"]])
+        row = _acquisition(spect, ct, administration, source, camera)
         rows.append({**job.key, "time_point": scan["time_point"], **row, "data_origin": job.rows["data_origin"]})
         _write_images(job, scan, spect, ct, row)
     write_rows(job.out, "acquisition", rows)
@@ -51,6 +56,30 @@ def step(job: Job) -> None:
 
 def _path(job: Job, relative: str) -> Path:
     return Path(job.rows["base"]) / relative
+
+
+def _calibration(camera: Row) -> Calibration | None:
+    """What the camera sheet declares for images in counts; None where it declares no sensitivity."""
+    if camera["sensitivity_cps_per_mbq"] is None:
+        return None
+    for column in _CALIBRATION_COLUMNS:
+        if camera[column] is None:
+            raise SheetError(
+                f"camera {camera['camera']} has a sensitivity, but not what it refers to",
+                path="cameras.tsv",
+                tag=column,
+            )
+    window = camera["energy_window_kev"]
+    low, high = map(float, window.split("-")) if window else (None, None)
+    return Calibration(
+        sensitivity_cps_per_mbq=camera["sensitivity_cps_per_mbq"],
+        basis=camera["sensitivity_basis"],
+        geometry=camera["sensitivity_geometry"],
+        date=date.fromisoformat(camera["sensitivity_date"]),
+        detectors=camera["detectors"],
+        energy_window_kev=None if low is None or high is None else (low, high),
+        dead_time_us=camera["dead_time_us"],
+    )
 
 
 def time_zero(administration: Row) -> datetime:
@@ -76,16 +105,7 @@ def _cross_check(spect: SpectImage, administration: Row, source: Nuclide, settin
             value=_apart(spect.scan_start, injection),
             expected="a scan after the injection",
         )
-    if header.injection_datetime is not None:
-        difference_min = abs((header.injection_datetime - injection).total_seconds()) / 60.0
-        if difference_min > settings["injection_tolerance_min"]:
-            raise CrossCheckError(
-                "injection time of header and sheet differ",
-                path=path,
-                tag="RadiopharmaceuticalStartDateTime (0018,1078)",
-                value=_apart(header.injection_datetime, injection),
-                expected=f"within {settings['injection_tolerance_min']:g} min of the sheet",
-            )
+    _cross_check_injection(spect, injection, settings["injection_tolerance_min"], path)
     if header.injected_activity_mbq is not None:
         measured = administration["measured_activity_mbq"]
         if abs(header.injected_activity_mbq / measured - 1.0) > settings["activity_tolerance_rel"]:
@@ -105,6 +125,32 @@ def _cross_check(spect: SpectImage, administration: Row, source: Nuclide, settin
             value=f"{half_life_h:g} h",
             expected=f"{source.half_life_h:g} h",
         )
+
+
+def _cross_check_injection(spect: SpectImage, injection: datetime, tolerance_min: float, path: str) -> None:
+    """NM headers have a time of day without a date: only that can be compared, around midnight too."""
+    header = spect.provenance
+    if header.injection_datetime is not None:
+        tag, value = "RadiopharmaceuticalStartDateTime (0018,1078)", _apart(header.injection_datetime, injection)
+        difference_min = abs((header.injection_datetime - injection).total_seconds()) / 60.0
+    elif header.injection_time is not None:
+        tag, value = "RadiopharmaceuticalStartTime (0018,1072)", f"{header.injection_time:%H:%M}"
+        difference_min = abs(_minute_of_day(header.injection_time) - _minute_of_day(injection.time()))
+        difference_min = min(difference_min, _MIN_PER_DAY - difference_min)
+    else:
+        return
+    if difference_min > tolerance_min:
+        raise CrossCheckError(
+            "injection time of header and sheet differ",
+            path=path,
+            tag=tag,
+            value=value,
+            expected=f"within {tolerance_min:g} min of the sheet",
+        )
+
+
+def _minute_of_day(clock: time) -> float:
+    return clock.hour * 60.0 + clock.minute + clock.second / 60.0
 
 
 def _apart(time: datetime, reference: datetime) -> str:
@@ -141,6 +187,8 @@ def _acquisition(
     total = float(spect.array_bq_per_ml.sum(dtype="float64")) * spect.grid.voxel_volume_ml / BQ_PER_MBQ
     left = administered_mbq(administration) * 0.5 ** (time_h / source.half_life_h)
     flags = list(header.flags)
+    if header.header_nuclide not in (None, source.name):
+        flags.append("nuclide_in_header_differs")
     if ct is None:
         flags.append("no_ct")
     elif ct.provenance.frame_of_reference_uid != header.frame_of_reference_uid:
@@ -160,6 +208,7 @@ def _acquisition(
         "unit_source": header.unit_source,
         "decay_correction_in_header": header.decay_correction_in_header,
         "decay_factor_applied": header.decay_factor_applied,
+        **_calibration_columns(header.calibration),
         "u_calibration_rel": camera["u_calibration_rel"],
         "total_activity_mbq": total,
         "total_fraction_of_administered": total / left,
@@ -171,6 +220,19 @@ def _acquisition(
         "ct_sha256": None if ct is None else voxels_sha256(ct.array_hu, ct.grid),
         "flags": flags,
         "software_version": __version__,
+    }
+
+
+def _calibration_columns(applied: AppliedCalibration | None) -> dict[str, Any]:
+    """Null for images that were stored in Bq/mL."""
+    if applied is None:
+        return {}
+    return {
+        "sensitivity_cps_per_mbq": applied.sensitivity_cps_per_mbq,
+        "sensitivity_geometry": applied.geometry,
+        "sensitivity_age_days": applied.age_days,
+        "sensitivity_basis": applied.basis,
+        "dead_time_factor": applied.dead_time_factor,
     }
 
 

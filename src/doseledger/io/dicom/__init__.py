@@ -1,11 +1,13 @@
-"""Reading DICOM: SPECT as PET series in Bq/mL, CT, and structure sets."""
+"""Reading DICOM: SPECT as PET series or NM images, CT, and structure sets."""
 
 from doseledger.io.dicom.ct import CtImage, CtProvenance, read_ct
 from doseledger.io.dicom.masks import structure_mask
+from doseledger.io.dicom.nm_counts import AppliedCalibration
 from doseledger.io.dicom.rtstruct import Structure, read_structures
 from doseledger.io.dicom.spect import SpectImage, SpectProvenance, read_spect
 
 __all__ = [
+    "AppliedCalibration",
     "CtImage",
     "CtProvenance",
     "SpectImage",

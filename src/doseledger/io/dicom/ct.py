@@ -67,7 +67,7 @@ def read_ct(paths: Paths) -> CtImage:
     TagMissingError, QuantityError
         The scale is missing or not positive.
     """
-    headers = read_headers(paths, sop_class=CT_STORAGE, expected="CT")
+    headers = read_headers(paths, {CT_STORAGE: "CT, one slice per file"})
     _require_axial(headers)
     require_same(headers, "RescaleType", "the slices differ in what their values mean")
     flags = _require_hounsfield(headers[0])

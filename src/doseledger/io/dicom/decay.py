@@ -6,7 +6,7 @@ A header's half-life serves only to undo or complete the header's own correction
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from math import expm1, log
 from typing import Final, TypeVar
 
@@ -16,8 +16,8 @@ from doseledger.units import SECONDS_PER_HOUR
 
 #: Values of DecayCorrection (0054,1102). Source: DICOM PS3.3 C.8.9.1.
 CORRECTIONS: Final = ("NONE", "START", "ADMIN")
-#: A total dose below this is doubtful: PET headers give Bq, and some writers put MBq there.
-IMPLAUSIBLE_ACTIVITY_BQ: Final = 1.0e6
+#: A total dose outside is doubtful: PET headers give Bq and NM headers MBq, and some writers confuse them.
+PLAUSIBLE_ACTIVITY_BQ: Final = (1.0e6, 1.0e12)
 #: The start of the series and of the acquisition are the same moment within this, in s.
 SAME_START_TOLERANCE_S: Final = 1.0
 MS_PER_S: Final = 1.0e3
@@ -27,9 +27,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Administration:
-    """What the header says of the injection; None where it is silent."""
+    """What the header says of the injection; None where it is silent.
+
+    `injection_time` is a time of day whose date the header does not give, as in NM images.
+    """
 
     injection_datetime: datetime | None
+    injection_time: time | None
     injected_activity_bq: float | None
     half_life_h: float | None
     radiopharmaceutical: str | None
@@ -74,10 +78,15 @@ def decayed_fraction(half_life_h: float, elapsed_s: float) -> float:
     return float(2.0 ** (-elapsed_s / (half_life_h * SECONDS_PER_HOUR)))
 
 
-def read_administration(header: Header) -> Administration:
+def read_administration(header: Header, *, bq_per_unit: float = 1.0) -> Administration:
     """Injection as in RadiopharmaceuticalInformationSequence (0054,0016).
 
-    RadionuclideTotalDose (0018,1074) is in Bq in PET images, RadionuclideHalfLife (0018,1075) in s.
+    RadionuclideHalfLife (0018,1075) is in s.
+
+    Parameters
+    ----------
+    bq_per_unit
+        Unit of RadionuclideTotalDose (0018,1074): Bq in PET images, MBq in NM images (PS3.3 C.8.4.10).
 
     Raises
     ------
@@ -96,7 +105,7 @@ def read_administration(header: Header) -> Administration:
             expected=1,
         )
     if not items:
-        return Administration(None, None, None, None, ("radiopharmaceutical_missing",))
+        return Administration(None, None, None, None, None, ("radiopharmaceutical_missing",))
     item = items[0]
     half_life_s = item.number("RadionuclideHalfLife")
     if half_life_s is not None and half_life_s <= 0:
@@ -107,14 +116,16 @@ def read_administration(header: Header) -> Administration:
             value=half_life_s,
         )
     injection = item.stamp("RadiopharmaceuticalStartDateTime", local_offset=header.text("TimezoneOffsetFromUTC"))
-    activity_bq = item.number("RadionuclideTotalDose")
+    dose = item.number("RadionuclideTotalDose")
+    activity_bq = None if dose is None else dose * bq_per_unit
     flags = []
-    if activity_bq is not None and activity_bq < IMPLAUSIBLE_ACTIVITY_BQ:
+    if activity_bq is not None and not PLAUSIBLE_ACTIVITY_BQ[0] <= activity_bq <= PLAUSIBLE_ACTIVITY_BQ[1]:
         flags.append("injected_activity_implausible")
     names = [item.text("Radiopharmaceutical")]
     names += [code.text("CodeMeaning") for code in item.items("RadiopharmaceuticalCodeSequence")]
     return Administration(
         injection_datetime=injection,
+        injection_time=item.clock("RadiopharmaceuticalStartTime") if injection is None else None,
         injected_activity_bq=activity_bq,
         half_life_h=None if half_life_s is None else half_life_s / SECONDS_PER_HOUR,
         radiopharmaceutical=next((name for name in names if name), None),
@@ -151,7 +162,7 @@ def read_decay_state(header: Header, administration: Administration) -> DecaySta
             value=correction,
             expected=", ".join(CORRECTIONS),
         )
-    scan_start, flags = _scan_start(header)
+    scan_start, flags = read_scan_start(header)
     duration_s = _duration_s(header)
     if duration_s is None:
         flags.append("duration_missing")
@@ -161,7 +172,7 @@ def read_decay_state(header: Header, administration: Administration) -> DecaySta
     if correction != "ADMIN" and injection is not None and injection > scan_start:
         flags.append("injection_after_scan")
     if correction == "ADMIN":
-        factor = _undo_admin(header, administration, scan_start)
+        factor = undo_admin(header, administration, scan_start)
     elif correction == "NONE":
         half_life_h = _needed(administration.half_life_h, header, "RadionuclideHalfLife")
         factor = averaged_to_start_factor(half_life_h, _needed(duration_s, header, "ActualFrameDuration"))
@@ -170,7 +181,14 @@ def read_decay_state(header: Header, administration: Administration) -> DecaySta
     return DecayState(correction, factor, scan_start, duration_s, tuple(flags))
 
 
-def _undo_admin(header: Header, administration: Administration, scan_start: datetime) -> float:
+def undo_admin(header: Header, administration: Administration, scan_start: datetime) -> float:
+    """Factor from values corrected to the injection to those at scan start.
+
+    Raises
+    ------
+    TagMissingError, TimeError
+        Half-life or moment of the injection are absent, or it comes after the scan.
+    """
     half_life_h = _needed(administration.half_life_h, header, "RadionuclideHalfLife")
     # RadiopharmaceuticalStartTime (0018,1072) alone has no date: it is not completed by a guess.
     injection = _needed(administration.injection_datetime, header, "RadiopharmaceuticalStartDateTime")
@@ -185,8 +203,14 @@ def _undo_admin(header: Header, administration: Administration, scan_start: date
     return decayed_fraction(half_life_h, (scan_start - injection).total_seconds())
 
 
-def _scan_start(header: Header) -> tuple[datetime, list[str]]:
-    """AcquisitionDate and -Time; StudyTime is never used: it can be that of the first scan of many."""
+def read_scan_start(header: Header) -> tuple[datetime, list[str]]:
+    """AcquisitionDate and -Time, and flags; StudyTime is never used: it can be that of the first scan of many.
+
+    Raises
+    ------
+    TimeError
+        Neither acquisition nor series have a date and a time, or they are malformed.
+    """
     series = header.date_time("SeriesDate", "SeriesTime")
     acquisition = header.date_time("AcquisitionDate", "AcquisitionTime")
     if acquisition is None:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,8 @@ _DATE: Final = r"(?P<date>\d{8})"
 # Hours alone are legal DICOM but no time that a decay correction could rest on.
 _TIME: Final = r"(?P<minute>\d{4})((?P<second>\d{2})(\.(?P<fraction>\d{1,6}))?)?"
 _OFFSET: Final = r"(?P<offset>[+-]\d{4})"
+#: Completes a time of day where the rules for moments are to be applied to it.
+_ANY_DAY: Final = "20000101"
 
 
 def is_side_file(path: Path) -> bool:
@@ -208,6 +210,20 @@ class Header:
                 value=text,
             )
         return moment + _utc_offset(local_offset) - _utc_offset(found["offset"])
+
+    def clock(self, keyword: str) -> time | None:
+        """Time of day of a TM element; None if it is absent.
+
+        Raises
+        ------
+        TimeError
+            It is malformed, or has no minutes.
+        """
+        text = self.text(keyword)
+        if text is None:
+            return None
+        found = re.fullmatch(f"{_DATE}{_TIME}", f"{_ANY_DAY}{text}")
+        return self._moment(found, tag_name(keyword), text).time()
 
     def _moment(self, found: re.Match[str] | None, tag: str, text: str) -> datetime:
         if found:

@@ -1,8 +1,8 @@
-"""Image series of one file per slice: whole files of one patient and one series; stored values."""
+"""Image series: whole files of one patient and one series; stored values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,11 +17,15 @@ from doseledger.errors import (
 from doseledger.io.dicom.headers import DAMAGED, Header, Paths, collect_files, quiet, read_header, tag_name
 
 _UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-NM_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.20"
 
 
-def read_headers(paths: Paths, *, sop_class: str, expected: str) -> list[Header]:
-    """Headers of the files of one series of storage class `sop_class`, in order of the file names.
+def read_headers(paths: Paths, kinds: Mapping[str, str]) -> list[Header]:
+    """Headers of the files of one series, in order of the file names.
+
+    Parameters
+    ----------
+    kinds
+        Storage classes that are read, and how messages call them.
 
     Raises
     ------
@@ -30,25 +34,25 @@ def read_headers(paths: Paths, *, sop_class: str, expected: str) -> list[Header]
     MixedSeriesError
         Files of two patients, modalities, studies, series or frames of reference.
     ModalityError
-        The images are not of the expected class.
+        The images are of another class.
     """
     headers = [read_header(path) for path in collect_files(paths)]
     for header in headers:
-        _require_whole(header, sop_class)
+        _require_whole(header, kinds)
     # Values are not shown where they would carry the patient's identity into tables and logs.
     require_same(headers, "PatientID", "the files are of two patients", show=False)
     require_same(headers, "Modality", "the files are of two modalities")
     for header in headers:
-        _require_class(header, sop_class, expected)
+        _require_class(header, kinds)
     for keyword in _UIDS:
         require_same(headers, keyword, "the files are not of one series", show=False)
     return headers
 
 
-def _require_whole(header: Header, sop_class: str) -> None:
+def _require_whole(header: Header, kinds: Mapping[str, str]) -> None:
     # A file cut between two elements of its header shows only by what is not there.
     found = header.sop_class
-    if found is None or (found == sop_class and "PixelData" not in header.dataset):
+    if found is None or (found in kinds and "PixelData" not in header.dataset):
         raise FileUnreadableError("the file is truncated: it ends before the image", path=header.path)
 
 
@@ -72,29 +76,20 @@ def require_same(headers: Sequence[Header], keyword: str, what: str, *, show: bo
             )
 
 
-def _require_class(header: Header, sop_class: str, expected: str) -> None:
+def _require_class(header: Header, kinds: Mapping[str, str]) -> None:
     found = header.sop_class
-    if found == NM_STORAGE and expected == "PT":
-        raise ModalityError(
-            "NM reconstructions are not read yet",
-            path=header.path,
-            tag=tag_name("Modality"),
-            value=header.text("Modality"),
-            expected=expected,
-            remedy="Export the reconstruction as a PET series in Bq/mL (BQML).",
-        )
-    if found != sop_class:
+    if found not in kinds:
         raise ModalityError(
             "the file is of another kind",
             path=header.path,
             tag=tag_name("SOPClassUID"),
             value=f"{header.text('Modality')}, {found}",
-            expected=f"{expected}, one slice per file",
+            expected="; or ".join(kinds.values()),
         )
 
 
-def stored_values(header: Header) -> NDArray[np.float64]:
-    """Decoded stored values of one slice, before rescaling.
+def stored_values(header: Header, *, frames: int | None = None) -> NDArray[np.float64]:
+    """Decoded stored values before rescaling, ``(y, x)``; with `frames`, ``(frame, y, x)``.
 
     Raises
     ------
@@ -106,16 +101,20 @@ def stored_values(header: Header) -> NDArray[np.float64]:
             values = header.dataset.pixel_array
     except (*DAMAGED, AttributeError, NotImplementedError, RuntimeError) as error:
         raise FileUnreadableError(f"the image cannot be decoded: {error}", path=header.path) from error
-    shape = tuple(int(header.required_number(k)) for k in ("Rows", "Columns"))
+    plane = tuple(int(header.required_number(k)) for k in ("Rows", "Columns"))
+    shape = plane if frames is None else (frames, *plane)
     if values.shape != shape:
         raise FileUnreadableError(
-            "the file does not hold one slice of grey values", path=header.path, value=values.shape, expected=shape
+            "the file does not hold the grey values that its header declares",
+            path=header.path,
+            value=values.shape,
+            expected=shape,
         )
     return np.asarray(values, dtype=np.float64)
 
 
 def rescale(header: Header) -> tuple[float, float]:
-    """Slope and intercept of one slice: PET series have one slope per slice.
+    """Slope and intercept of one file: PET series have one slope per slice.
 
     Raises
     ------

@@ -1,24 +1,33 @@
-"""SPECT images: activity concentration in Bq/mL at scan start, or a refusal."""
+"""SPECT images: activity concentration in Bq/mL at scan start, or a refusal.
+
+Reconstructions are stored as PET series, one file per slice, or as NM images, one file for all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from doseledger.errors import ModalityError, SlicesMissingError, TimeError, UnitError
+from doseledger.activity import Calibration
+from doseledger.errors import MixedSeriesError, ModalityError, SlicesMissingError, TimeError, UnitError
 from doseledger.geometry import Grid
 from doseledger.io.dicom.decay import Administration, DecayState, read_administration, read_decay_state
 from doseledger.io.dicom.headers import Header, Paths, tag_name
+from doseledger.io.dicom.nm import NM_STORAGE, read_nm_volume
+from doseledger.io.dicom.nm_counts import AppliedCalibration
 from doseledger.io.dicom.series import read_headers, require_same, rescale, stored_values
-from doseledger.io.dicom.stack import Stack, stack_slices
+from doseledger.io.dicom.stack import stack_slices
+from doseledger.io.dicom.tracer import header_nuclide
+from doseledger.nuclides import Nuclide
 from doseledger.units import BQ_PER_MBQ, bq_per_ml_factor
 
 PET_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.128"
+_KINDS: Final = {PET_STORAGE: "PT, one slice per file", NM_STORAGE: "NM, one reconstruction per file"}
 COUNTS: Final = "CNTS"
 #: Decay state of every image this module returns.
 SCAN_START: Final = "scan_start"
@@ -30,7 +39,11 @@ _ACQUISITION: Final = ("AcquisitionDate", "AcquisitionTime", "ActualFrameDuratio
 
 @dataclass(frozen=True)
 class SpectProvenance:
-    """Where an image comes from and what was done to its stored values; None where unknown."""
+    """Where an image comes from and what was done to its stored values; None where unknown.
+
+    `injection_time` is a time of day without a date, as NM headers have it; `calibration` is what
+    turned counts into activity.
+    """
 
     patient_id: str | None
     series_uid: str | None
@@ -47,9 +60,12 @@ class SpectProvenance:
     decay_correction_in_header: str
     decay_factor_applied: float
     duration_s: float | None
+    calibration: AppliedCalibration | None
     injection_datetime: datetime | None
+    injection_time: time | None
     injected_activity_mbq: float | None
     header_half_life_h: float | None
+    header_nuclide: str | None
     radiopharmaceutical: str | None
     corrections: tuple[str, ...]
     patient_mass_kg: float | None
@@ -80,30 +96,65 @@ class SpectImage:
     provenance: SpectProvenance
 
 
-def read_spect(paths: Paths, *, calibration: object | None = None) -> SpectImage:
-    """Read a reconstructed SPECT (or PET) series stored as Modality PT in Bq/mL.
+def read_spect(paths: Paths, *, calibration: Calibration | None = None, nuclide: Nuclide | None = None) -> SpectImage:
+    """Read a reconstructed SPECT (or PET): a PT series in Bq/mL, or an NM image in Bq/mL or counts.
 
-    C = (stored * RescaleSlope + RescaleIntercept) * unit factor * decay factor, slice by slice.
+    C = (stored * slope + intercept) * unit factor * decay factor.
 
     Parameters
     ----------
     paths
         A folder (its subfolders are not read), a file, or the files of one series.
     calibration
-        Sensitivity of the camera, for images in counts. They are not read yet.
+        Sensitivity of the camera, for NM images in counts.
+    nuclide
+        That of the treatment: its photopeak and half-life are used for NM images, whose headers
+        seldom tell. None: the one that the header names.
 
     Raises
     ------
     InputMissingError, FileUnreadableError, MixedSeriesError, ModalityError
-        Files that are absent, damaged, or not one PET series of one patient.
+        Files that are absent, damaged, not of one patient and series, or not one reconstruction.
     UnitError
-        Units (0054,1001) is no activity concentration: counts without a calibration, g/mL, unknown.
+        The values are no activity concentration: counts without a calibration, g/mL, unknown.
+    EnergyWindowError
+        It is not clear which frames of an NM image show the photopeak.
     SlicesMissingError, GeometryError
         The slices are not one complete regular grid.
-    TagMissingError, TimeError, QuantityError
-        The decay state or the scale is missing or contradictory.
+    TagMissingError, TimeError, QuantityError, CrossCheckError
+        Decay state, scale, duration or number of detectors are missing or contradictory.
     """
-    headers = read_headers(paths, sop_class=PET_STORAGE, expected="PT")
+    headers = read_headers(paths, _KINDS)
+    if headers[0].sop_class == NM_STORAGE:
+        return _read_nm(headers, calibration, nuclide)
+    return _read_pet(headers, calibration)
+
+
+def _read_nm(headers: Sequence[Header], calibration: Calibration | None, nuclide: Nuclide | None) -> SpectImage:
+    header = headers[0]
+    if len(headers) > 1:
+        raise MixedSeriesError(
+            f"there is more than one NM image: {header.path.name} and {headers[1].path.name}",
+            path=headers[1].path,
+            remedy="Name the file of the reconstruction that counts.",
+        )
+    volume = read_nm_volume(header, calibration, nuclide)
+    provenance = _provenance(
+        header,
+        volume.administration,
+        volume.decay,
+        modality="NM",
+        unit=volume.scale.unit,
+        unit_source=volume.scale.unit_source,
+        energy_window_kev=volume.energy_window_kev,
+        calibration=volume.calibration,
+        flags=volume.flags,
+        n_files=1,
+    )
+    return SpectImage(volume.array_bq_per_ml, volume.grid, volume.decay.scan_start, SCAN_START, provenance)
+
+
+def _read_pet(headers: Sequence[Header], calibration: Calibration | None) -> SpectImage:
     for keyword in _UNIFORM:
         require_same(headers, keyword, "the slices differ in what their values mean")
     unit_factor = _unit_factor(headers[0], calibration)
@@ -116,11 +167,22 @@ def read_spect(paths: Paths, *, calibration: object | None = None) -> SpectImage
     for z, header in enumerate(stack.slices):
         slope, intercept = rescale(header)
         array[z] = (stored_values(header) * slope + intercept) * (unit_factor * decay.factor)
-    provenance = _provenance(stack, administration, decay, flags)
+    provenance = _provenance(
+        stack.first,
+        administration,
+        decay,
+        modality="PT",
+        unit=stack.first.text("Units") or "",
+        unit_source=tag_name("Units"),
+        energy_window_kev=_energy_windows(stack.first),
+        calibration=None,
+        flags=(*stack.flags, *flags),
+        n_files=len(stack.slices),
+    )
     return SpectImage(array, stack.grid, decay.scan_start, SCAN_START, provenance)
 
 
-def _unit_factor(header: Header, calibration: object | None) -> float:
+def _unit_factor(header: Header, calibration: Calibration | None) -> float:
     unit = header.text("Units") or ""
     tag = tag_name("Units")
     if unit == COUNTS and calibration is None:
@@ -167,37 +229,56 @@ def _require_all_slices(headers: Sequence[Header]) -> tuple[str, ...]:
 
 
 def _provenance(
-    stack: Stack, administration: Administration, decay: DecayState, flags: tuple[str, ...]
+    header: Header,
+    administration: Administration,
+    decay: DecayState,
+    *,
+    modality: str,
+    unit: str,
+    unit_source: str,
+    energy_window_kev: str | None,
+    calibration: AppliedCalibration | None,
+    flags: tuple[str, ...],
+    n_files: int,
 ) -> SpectProvenance:
-    header = stack.first
     activity_bq = administration.injected_activity_bq
     return SpectProvenance(
         patient_id=header.text("PatientID"),
         series_uid=header.text("SeriesInstanceUID"),
         study_uid=header.text("StudyInstanceUID"),
         frame_of_reference_uid=header.text("FrameOfReferenceUID"),
-        modality="PT",
+        modality=modality,
         manufacturer=header.text("Manufacturer"),
         model=header.text("ManufacturerModelName"),
-        collimator=_joined(header, " ", "CollimatorGridName", "CollimatorType"),
-        energy_window_kev=_energy_windows(header),
+        collimator=_collimator(header),
+        energy_window_kev=energy_window_kev,
         reconstruction=_joined(header, "; ", "ReconstructionMethod", "ConvolutionKernel"),
-        unit=header.text("Units") or "",
-        unit_source=tag_name("Units"),
+        unit=unit,
+        unit_source=unit_source,
         decay_correction_in_header=decay.correction,
         decay_factor_applied=decay.factor,
         duration_s=decay.duration_s,
+        calibration=calibration,
         injection_datetime=administration.injection_datetime,
+        injection_time=administration.injection_time,
         injected_activity_mbq=None if activity_bq is None else activity_bq / BQ_PER_MBQ,
         header_half_life_h=administration.half_life_h,
+        header_nuclide=header_nuclide(header),
         radiopharmaceutical=administration.radiopharmaceutical,
         corrections=header.texts("CorrectedImage"),
         patient_mass_kg=header.number("PatientWeight"),
         patient_height_m=header.number("PatientSize"),
         patient_sex=header.text("PatientSex"),
-        flags=(*stack.flags, *flags, *administration.flags, *decay.flags),
-        n_files=len(stack.slices),
+        flags=(*flags, *administration.flags, *decay.flags),
+        n_files=n_files,
     )
+
+
+def _collimator(header: Header) -> str | None:
+    """At the top level in PET images, in the first detector's item in NM images."""
+    places = [header, *header.items("DetectorInformationSequence")]
+    names = (_joined(place, " ", "CollimatorGridName", "CollimatorType") for place in places)
+    return next((name for name in names if name), None)
 
 
 def _joined(header: Header, separator: str, *keywords: str) -> str | None:

@@ -69,7 +69,7 @@ def stack_slices(headers: Sequence[Header]) -> Stack:
     first = headers[0]
     rows, columns = (int(first.required_number(k)) for k in ("Rows", "Columns"))
     spacing_y, spacing_x = first.required_numbers("PixelSpacing", 2)
-    row_axis, column_axis = _axes(first)
+    row_axis, column_axis = image_axes(first)
     for other in headers[1:]:
         _require_same_plane(first, other)
     normal = np.cross(row_axis, column_axis)
@@ -82,13 +82,20 @@ def stack_slices(headers: Sequence[Header]) -> Stack:
     grid = Grid(
         shape=(len(slices), rows, columns),
         spacing_mm=(spacing_z, spacing_y, spacing_x),
-        origin_mm=_vector(positions[0]),
-        direction=(_vector(normal), _vector(column_axis), _vector(row_axis)),
+        origin_mm=vector(positions[0]),
+        direction=(vector(normal), vector(column_axis), vector(row_axis)),
     )
-    return Stack(slices, grid, _flags(first, spacing_z))
+    return Stack(slices, grid, series_flags(first, spacing_z))
 
 
-def _axes(header: Header) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def image_axes(header: Header) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors along a row and down a column.
+
+    Raises
+    ------
+    TagMissingError, GeometryError
+        ImageOrientationPatient (0020,0037) is absent or not orthonormal.
+    """
     cosines = np.array(header.required_numbers("ImageOrientationPatient", 6))
     along_row, down_column = cosines[:3], cosines[3:]
     lengths = np.linalg.norm(along_row), np.linalg.norm(down_column)
@@ -153,7 +160,7 @@ def _step_mm(slices: Sequence[Header], places_mm: NDArray[np.float64]) -> float:
 
 
 def _require_step(before: Header, after: Header, ends: tuple[float, float], step: float, usual: float) -> None:
-    if abs(step - usual) <= STEP_TOLERANCE_REL * usual + STEP_TOLERANCE_MM:
+    if not step_differs(step, usual):
         return
     between = f"between {ends[0]:.2f} and {ends[1]:.2f} mm along the slice normal"
     multiple = round(step / usual)
@@ -175,6 +182,11 @@ def _require_step(before: Header, after: Header, ends: tuple[float, float], step
     )
 
 
+def step_differs(step_mm: float, usual_mm: float) -> bool:
+    """Whether a step is another one than usual, beyond rounding and what good series show."""
+    return abs(step_mm - usual_mm) > STEP_TOLERANCE_REL * usual_mm + STEP_TOLERANCE_MM
+
+
 def _require_no_shift(slices: Sequence[Header], positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
     offsets = positions - positions[0]
     sideways = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1)
@@ -188,9 +200,10 @@ def _require_no_shift(slices: Sequence[Header], positions: NDArray[np.float64], 
         )
 
 
-def _flags(first: Header, spacing_z_mm: float) -> tuple[str, ...]:
+def series_flags(first: Header, spacing_z_mm: float) -> tuple[str, ...]:
+    """What a reader should know of identity and slice thickness."""
     thickness = first.number("SliceThickness")
-    gap = thickness is not None and thickness < spacing_z_mm * (1 - STEP_TOLERANCE_REL) - STEP_TOLERANCE_MM
+    gap = thickness is not None and thickness < spacing_z_mm and step_differs(thickness, spacing_z_mm)
     return tuple(
         name
         for name, raised in (
@@ -203,6 +216,6 @@ def _flags(first: Header, spacing_z_mm: float) -> tuple[str, ...]:
     )
 
 
-def _vector(values: NDArray[np.float64]) -> tuple[float, float, float]:
+def vector(values: NDArray[np.float64]) -> tuple[float, float, float]:
     x, y, z = (float(v) for v in values)
     return (x, y, z)

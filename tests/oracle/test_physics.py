@@ -1,0 +1,370 @@
+"""Physics against published numbers and first principles: one row of expected.csv, one number.
+
+The tolerance of a row is relative. Sections are those of the theory page; each row names its public
+source, or says that the number follows from first principles.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import exp, hypot, log, sqrt
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from doseledger.dose import compute_dose, density_from_hu
+from doseledger.kinetics import CurveFit, fit_curve, single_time_point
+from doseledger.nuclides import nuclide
+from doseledger.phantom.truth import Curve
+from doseledger.statistics.course import CycleDose, cumulate
+from doseledger.statistics.radiobiology import bed_gy, eqd2_gy, g_factor
+from doseledger.statistics.uncertainty import (
+    S_VALUE_EXPONENT,
+    DoseUncertainty,
+    dose_uncertainty,
+    spill_fraction,
+    u_volume_rel,
+)
+from doseledger.units import HOURS_PER_DAY, MBQ_PER_GBQ, SECONDS_PER_HOUR, kev_per_decay_to_gy_g_per_mbq_h
+
+LU177_H: Final = 159.528
+
+
+@dataclass(frozen=True)
+class Expected:
+    name: str
+    value: float
+    tolerance: float
+    source: str
+
+
+def _expected() -> list[Expected]:
+    with (Path(__file__).parent / "expected.csv").open(encoding="utf-8", newline="") as stream:
+        return [
+            Expected(r["name"], float(r["value"]), float(r["tolerance"]), r["source"]) for r in csv.DictReader(stream)
+        ]
+
+
+# How the numbers are computed ---------------------------------------------------------------------
+
+
+def _line_kev(name: str, near_kev: float) -> float:
+    """Energy of the strongest photon line within 1 keV."""
+    lines = [(y, energy) for energy, y in nuclide(name).photons if abs(energy - near_kev) < 1.0]
+    return max(lines)[1]
+
+
+def _delta_electron() -> float:
+    return kev_per_decay_to_gy_g_per_mbq_h(nuclide("Lu-177").electron_kev)
+
+
+def _trapped_gy_per_gbq() -> float:
+    """1 GBq of 177Lu that never leaves 1 kg: its electrons, over all of physical decay."""
+    tia_mbq_h = MBQ_PER_GBQ / nuclide("Lu-177").decay_constant_per_h
+    dose = compute_dose([[[tia_mbq_h * 1e6 / 1000.0]]], [[[1.0]]], 100.0, "Lu-177", engine="led")
+    return float(dose.dose_gy[0, 0, 0])
+
+
+def _transient_ratio() -> float:
+    parent, daughter = nuclide("Pb-212"), nuclide("Bi-212")
+    return parent.half_life_h / (parent.half_life_h - daughter.half_life_h)
+
+
+def _kidney() -> CurveFit:
+    """148 MBq at 24 h and half of it one effective half-life later."""
+    return fit_curve([24.0, 24.0 + 51.6], [148.0, 74.0], half_life_h=LU177_H)
+
+
+def _kidney_dose_gy() -> float:
+    """Local electrons in 310 g of kidneys, from a map of one voxel."""
+    volume_ml = 310.0 / 1.05
+    tia = _kidney().tia_mbq_h * 1e6 / volume_ml
+    edge_mm = (volume_ml * 1000.0) ** (1.0 / 3.0)
+    dose = compute_dose([[[tia]]], [[[1.05]]], edge_mm, "Lu-177", engine="led")
+    return float(dose.dose_gy[0, 0, 0])
+
+
+def _hanscheid_over_truth(half_lives: float) -> float:
+    effective_h = 50.0
+    activity = 100.0 * 0.5**half_lives
+    fit = single_time_point(half_lives * effective_h, activity, half_life_h=LU177_H)
+    return fit.tia_mbq_h / (100.0 * effective_h / log(2.0))
+
+
+def _hanscheid_maximum() -> tuple[float, float]:
+    found = minimize_scalar(lambda u: -_hanscheid_over_truth(u), bounds=(0.5, 3.0), method="bounded")
+    return float(found.x), -float(found.fun)
+
+
+def _two_points_over_truth() -> float:
+    truth = Curve((35.0, 65.0), (log(2.0) / 8.0, log(2.0) / 60.0))
+    times = [24.0, 168.0]
+    return fit_curve(times, [truth.activity_mbq(t) for t in times], half_life_h=LU177_H).tia_mbq_h / truth.tia_mbq_h
+
+
+def _led_absorbed_fraction() -> float:
+    ones = np.ones((2, 2, 2))
+    return compute_dose(ones, ones, 4.8, "Lu-177", engine="led").energy_balance.absorbed_fraction
+
+
+def _led_kidney_s_value() -> float:
+    """Self-dose of 310 g per decay, mGy/(MBq s)."""
+    return _delta_electron() / 310.0 * 1000.0 / SECONDS_PER_HOUR
+
+
+def _kidney_effect(function: Callable[..., float]) -> float:
+    return function(5.0, alpha_beta_gy=2.5, repair_half_time_h=2.8, effective_half_life_h=51.6)
+
+
+def _four_cycles() -> float:
+    random = sqrt(0.13**2 - 0.10**2)
+    total = cumulate([CycleDose(n, 7400.0, 5.0, None, 0.10, random) for n in range(1, 5)])
+    assert total.u_dose_rel is not None
+    return total.u_dose_rel
+
+
+class _Sphere:
+    """The worked sphere of 30 mL. Its recovery does not belong to its blur: it checks the algebra only."""
+
+    volume_ml: Final = 30.0
+    alpha_ml, u_alpha, beta, u_beta, correlation = 1.378, 0.10, 1.555, 0.12, 0.3
+    u_calibration_rel: Final = 0.016477
+    x = (alpha_ml / volume_ml) ** beta
+    recovery = 1.0 / (1.0 + x)
+    #: d ln R / d ln V
+    slope = beta * x / (1.0 + x)
+    u_volume = u_volume_rel(volume_ml, voxel_mm=4.8, fwhm_mm=12.0)
+    phi = spill_fraction(volume_ml, fwhm_mm=12.0)
+
+    @classmethod
+    def u_recovery_rel(cls) -> float:
+        """From the covariance of alpha and beta, at the given volume."""
+        share = cls.x / (1.0 + cls.x)
+        a = -share * cls.beta / cls.alpha_ml * cls.u_alpha
+        b = -share * log(cls.alpha_ml / cls.volume_ml) * cls.u_beta
+        return sqrt(a * a + b * b + 2.0 * cls.correlation * a * b)
+
+    @staticmethod
+    def u_fit_rel() -> float:
+        """A0 100 +- 4 MBq, 60 h, u(rate) 4e-4 /h, correlation 0.6."""
+        a, rate = 0.04, 4e-4 / (log(2.0) / 60.0)
+        return sqrt(a * a + rate * rate - 2.0 * 0.6 * a * rate)
+
+    @classmethod
+    def dose(cls) -> DoseUncertainty:
+        return dose_uncertainty(
+            volume_ml=cls.volume_ml,
+            u_volume_rel=cls.u_volume,
+            spect_fwhm_mm=12.0,
+            u_calibration_rel=cls.u_calibration_rel,
+            u_fit_rel=cls.u_fit_rel(),
+            u_dose_factor_rel=0.0,
+            recovery_coefficient=cls.recovery,
+            recovery_slope=cls.slope,
+            u_recovery_rel=cls.u_recovery_rel(),
+        )
+
+    @classmethod
+    def u_counts_rel(cls) -> float:
+        return cls.phi / (2.0 * cls.recovery) * cls.u_volume
+
+    @classmethod
+    def u_activity_rel(cls) -> float:
+        """The exponent of the volume in the activity is what the dose has beyond the S value."""
+        exponent = -S_VALUE_EXPONENT - cls.dose().volume_rel / cls.u_volume
+        return hypot(cls.u_calibration_rel, cls.u_recovery_rel(), exponent * cls.u_volume)
+
+    @classmethod
+    def u_dose_forgotten_rel(cls) -> float:
+        return hypot(cls.u_activity_rel(), S_VALUE_EXPONENT * cls.u_volume, cls.u_fit_rel())
+
+
+def _energies(label: str, name: str) -> dict[str, Callable[[], float]]:
+    source = nuclide(name)
+    kinds = ("beta_kev", "conversion_electron_kev", "auger_electron_kev", "electron_kev", "photon_kev")
+    own: dict[str, Callable[[], float]] = {f"{label}_{k}": lambda k=k: float(getattr(source, k)) for k in kinds}
+    second = {f"{k}_ensdf": own[k] for k in (f"{label}_electron_kev", f"{label}_photon_kev")}
+    times = {
+        f"{label}_half_life_h": lambda: source.half_life_h,
+        f"{label}_half_life_d": lambda: source.half_life_h / HOURS_PER_DAY,
+    }
+    return own | second | times
+
+
+def _chain(label: str, name: str) -> dict[str, Callable[[], float]]:
+    energy = nuclide(name).in_place
+    kinds = ("alpha_kev", "recoil_kev", "electron_kev", "photon_kev")
+    return {f"{label}_{kind}": lambda kind=kind: float(getattr(energy, kind)) for kind in kinds}
+
+
+COMPUTE: Final[dict[str, Callable[[], float]]] = {
+    **_energies("lu177", "Lu-177"),
+    **_energies("y90", "Y-90"),
+    **_energies("i131", "I-131"),
+    **_energies("tb161", "Tb-161"),
+    **_chain("pb212", "Pb-212"),
+    **_chain("ac225", "Ac-225"),
+    **_chain("ra223", "Ra-223"),
+    **_chain("at211", "At-211"),
+    "lu177_decay_constant_per_h": lambda: nuclide("Lu-177").decay_constant_per_h,
+    "lu177_gamma_high_kev": lambda: _line_kev("Lu-177", 208.4),
+    "lu177_gamma_low_kev": lambda: _line_kev("Lu-177", 112.9),
+    "lu177_delta_electron_gy_kg_per_gbq_h": _delta_electron,
+    "lu177_gy_per_gbq_trapped_in_1_kg": _trapped_gy_per_gbq,
+    "pb212_chain_over_parent_local_energy": lambda: (
+        nuclide("Pb-212").in_place.local_kev / nuclide("Pb-212").electron_kev
+    ),
+    "bi212_over_pb212_transient_activity": _transient_ratio,
+    "kidney_tia_mbq_h": lambda: _kidney().tia_mbq_h,
+    "kidney_tiac_h": lambda: _kidney().tia_mbq_h / 7400.0,
+    "kidney_electron_dose_gy": _kidney_dose_gy,
+    "hanscheid_over_truth_at_one_half_life": lambda: _hanscheid_over_truth(1.0),
+    "hanscheid_over_truth_maximum": lambda: _hanscheid_maximum()[1],
+    "hanscheid_half_lives_at_maximum": lambda: _hanscheid_maximum()[0],
+    "two_points_over_truth": _two_points_over_truth,
+    "led_lu177_absorbed_fraction": _led_absorbed_fraction,
+    "led_kidney_s_value_mgy_per_mbq_s": _led_kidney_s_value,
+    "density_at_0_hu": lambda: float(density_from_hu(0.0)),
+    "density_at_40_hu": lambda: float(density_from_hu(40.0)),
+    "density_at_minus_700_hu": lambda: float(density_from_hu(-700.0)),
+    "density_at_300_hu": lambda: float(density_from_hu(300.0)),
+    "g_factor_kidney": lambda: g_factor(repair_half_time_h=2.8, effective_half_life_h=51.6),
+    "bed_kidney_gy": lambda: _kidney_effect(bed_gy),
+    "eqd2_kidney_gy": lambda: _kidney_effect(eqd2_gy),
+    "u_four_equal_cycles_rel": _four_cycles,
+    "u_volume_kidney_on_ct_rel": lambda: u_volume_rel(150.0, voxel_mm=1.5, fwhm_mm=1.5),
+    "u_volume_kidney_on_spect_rel": lambda: u_volume_rel(150.0, voxel_mm=4.8, fwhm_mm=12.0),
+    "sphere_u_volume_rel": lambda: _Sphere.u_volume,
+    "sphere_phi": lambda: _Sphere.phi,
+    "sphere_u_counts_rel": _Sphere.u_counts_rel,
+    "sphere_u_activity_rel": _Sphere.u_activity_rel,
+    "sphere_u_dose_rel": lambda: _Sphere.dose().total_rel,
+    "sphere_u_dose_rel_if_the_covariance_is_forgotten": _Sphere.u_dose_forgotten_rel,
+}
+
+
+@pytest.mark.parametrize("row", _expected(), ids=lambda row: row.name)
+def test_the_number_is_met(row: Expected) -> None:
+    assert COMPUTE[row.name]() == pytest.approx(row.value, rel=row.tolerance), row.source
+
+
+def test_every_row_has_a_source_and_a_tolerance_and_no_name_comes_twice() -> None:
+    rows = _expected()
+    assert len({row.name for row in rows}) == len(rows) >= 70
+    for row in rows:
+        assert row.source.startswith("section")
+        assert 0.0 < row.tolerance <= 0.06
+
+
+def test_the_covariance_by_monte_carlo() -> None:
+    """Section 6: the sd of ln D of the worked sphere, 0.3570, from drawn volumes, recoveries and curves."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    n = 400_000
+    ln_volume = _Sphere.u_volume * rng.standard_normal(n)
+    exponent = _Sphere.phi / (2.0 * _Sphere.recovery) - _Sphere.slope + S_VALUE_EXPONENT
+    ln_dose = exponent * ln_volume
+    for part in (_Sphere.u_calibration_rel, _Sphere.u_recovery_rel(), _Sphere.u_fit_rel()):
+        ln_dose += part * rng.standard_normal(n)
+    # Linear in the logarithms; the published 0.3570 has the curvature of the recovery in it, 1 %.
+    assert ln_dose.std() == pytest.approx(_Sphere.dose().total_rel, rel=5e-3)
+    assert ln_dose.std() == pytest.approx(0.3570, rel=1.5e-2)
+
+
+# A real patient, four scans -----------------------------------------------------------------------
+
+DATA = Path(os.environ.get("DOSELEDGER_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
+#: TIA, MBq h, as listed by the independent code (qurit/PyTheranostics, voxel dosimetry validation).
+LISTED_MBQ_H = {"Kidney_Left": 7593.75, "Kidney_Right": 6797.11, "Liver": 56425.33, "Spleen": 9600.90}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A region of the SNMMI challenge patient: scans, and the curve A (exp(-l1 t) - exp(-l2 t)) fitted to them."""
+
+    times_h: list[float]
+    activity_mbq: list[float]
+    curve: Curve
+    tia_mbq_h: float
+
+
+def _snmmi(region: str) -> Listed:
+    path = DATA / "oracle_snmmi_pytheranostics" / "expected_results.csv"
+    if not path.is_file():
+        pytest.skip("the SNMMI patient's listed results were not found: set DOSELEDGER_DATA")
+    with path.open(encoding="utf-8", newline="") as stream:
+        row = next(r for r in csv.DictReader(stream) if r[""] == region)
+    amplitude, slow, _, fast = ast.literal_eval(row["Fit_params"])
+    return Listed(
+        ast.literal_eval(row["Time_hr"]),
+        ast.literal_eval(row["Activity_MBq"]),
+        Curve((amplitude, -amplitude), (slow, fast)),
+        float(row["TIA_MBq_h"]),
+    )
+
+
+@pytest.mark.parametrize("region", LISTED_MBQ_H)
+def test_the_listed_integral_is_that_of_the_listed_curve(region: str) -> None:
+    """TIA = A (1/l1 - 1/l2), and the curve meets the listed activities."""
+    listed = _snmmi(region)
+    assert listed.curve.tia_mbq_h == pytest.approx(LISTED_MBQ_H[region], abs=0.005)
+    assert listed.tia_mbq_h == pytest.approx(LISTED_MBQ_H[region], abs=0.005)
+    model = [listed.curve.activity_mbq(t) for t in listed.times_h]
+    assert model == pytest.approx(listed.activity_mbq, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("region", "over_listed", "half_life_over_listed"),
+    [
+        # One exponential has no uptake: extrapolated back to the injection it counts activity that was not
+        # there yet, and the first scan, high for it, lengthens the terminal half-life.
+        ("Kidney_Left", 1.0075, 1.021),
+        ("Kidney_Right", 1.0021, 0.995),
+        ("Liver", 1.0350, 1.091),
+        ("Spleen", 1.0121, 1.092),
+    ],
+)
+def test_one_exponential_on_four_scans_differs_by_what_it_leaves_out(
+    region: str, over_listed: float, half_life_over_listed: float
+) -> None:
+    listed = _snmmi(region)
+    fit = fit_curve(listed.times_h, listed.activity_mbq, half_life_h=LU177_H)
+    assert fit.status == "ok"
+    assert fit.tia_mbq_h / listed.tia_mbq_h == pytest.approx(over_listed, abs=2e-3)
+    assert fit.effective_half_life_h / listed.curve.effective_half_life_h == pytest.approx(
+        half_life_over_listed, abs=2e-3
+    )
+    low, high = fit.tia_interval_mbq_h
+    assert low < listed.tia_mbq_h < high
+
+
+@pytest.mark.parametrize(
+    ("region", "over_listed"),
+    # Two scans within 28 h see little of the clearance, and nothing at all of it in the liver.
+    [("Kidney_Left", 1.12), ("Kidney_Right", 1.05), ("Liver", 1.58), ("Spleen", 1.91)],
+)
+def test_the_first_two_scans_alone_overestimate(region: str, over_listed: float) -> None:
+    listed = _snmmi(region)
+    fit = fit_curve(listed.times_h[:2], listed.activity_mbq[:2], half_life_h=LU177_H)
+    assert fit.status == ("at_bound" if region == "Liver" else "saturated")
+    assert fit.tia_mbq_h / listed.tia_mbq_h == pytest.approx(over_listed, abs=0.01)
+    assert fit.extrapolated_fraction > 0.5
+
+
+def test_most_of_the_liver_dose_is_extrapolated() -> None:
+    """40 % of the listed TIA lies after the last of four scans, 124 h: flagged, but never refused."""
+    listed = _snmmi("Liver")
+    last = listed.times_h[-1]
+    rest = sum(
+        a * exp(-rate * last) / rate
+        for a, rate in zip(listed.curve.amplitudes_mbq, listed.curve.rates_per_h, strict=True)
+    )
+    assert rest / listed.tia_mbq_h == pytest.approx(0.400, abs=5e-3)
+    fit = fit_curve(listed.times_h, listed.activity_mbq, half_life_h=LU177_H)
+    assert fit.extrapolated_fraction == pytest.approx(0.428, abs=5e-3)
