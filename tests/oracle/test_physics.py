@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
+from doseledger.activity.calibration import counts_to_bq_per_ml
+from doseledger.activity.dead_time import non_paralysable_factor, paralysable_factor, paralysable_observed_cps
 from doseledger.dose import compute_dose, density_from_hu
 from doseledger.kinetics import CurveFit, fit_curve, single_time_point
 from doseledger.nuclides import nuclide
@@ -222,6 +224,13 @@ COMPUTE: Final[dict[str, Callable[[], float]]] = {
         nuclide("Pb-212").in_place.local_kev / nuclide("Pb-212").electron_kev
     ),
     "bi212_over_pb212_transient_activity": _transient_ratio,
+    "counts_to_bq_per_ml": lambda: counts_to_bq_per_ml(
+        100.0, duration_s=96 * 15.0, sensitivity_cps_per_mbq=9.2, voxel_ml=0.48**3
+    ),
+    "paralysable_observed_cps": lambda: paralysable_observed_cps(500_000.0, dead_time_us=0.19),
+    "paralysable_factor_at_454686_cps": lambda: paralysable_factor(454_686.47, dead_time_us=0.19),
+    "paralysable_factor_at_500000_cps": lambda: paralysable_factor(500_000.0, dead_time_us=0.19),
+    "non_paralysable_factor_at_500000_cps": lambda: non_paralysable_factor(500_000.0, dead_time_us=0.19),
     "kidney_tia_mbq_h": lambda: _kidney().tia_mbq_h,
     "kidney_tiac_h": lambda: _kidney().tia_mbq_h / 7400.0,
     "kidney_electron_dose_gy": _kidney_dose_gy,

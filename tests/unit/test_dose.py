@@ -55,6 +55,8 @@ def test_alpha_emitters_report_their_high_let_part(name: str) -> None:
     assert dose.dose_high_let_gy is not None
     share = (energy.alpha_kev + energy.recoil_kev) / energy.local_kev
     assert dose.dose_high_let_gy == pytest.approx(share * dose.dose_gy, rel=1e-5)
+    balance = dose.energy_balance.absorbed_fraction
+    assert balance == pytest.approx(energy.local_kev / (energy.local_kev + energy.photon_kev))
     # Most of the energy of an alpha emitter is in its alpha particles, those of the daughters included.
     assert 0.88 < share < 1.0
     assert dose.dose_gy == pytest.approx(

@@ -209,11 +209,11 @@ def test_outside_the_image_the_given_value_stands() -> None:
 
 
 def test_the_largest_share_wins_where_regions_fill_half_a_voxel() -> None:
-    shape = (1, 1, 5)
-    first = np.array([[[0.6, 0.3, 0.2, 0.49, 0.5]]], np.float32)
-    second = np.array([[[0.4, 0.5, 0.2, 0.0, 0.5]]], np.float32)
-    assert hard_labels({2: first, 7: second}, shape).tolist() == [[[2, 7, 0, 0, 2]]]
-    assert hard_labels({7: second, 2: first}, shape).tolist() == [[[2, 7, 0, 0, 2]]]
+    shape = (1, 1, 6)
+    first = np.array([[[0.6, 0.3, 0.2, 0.49, 0.5, 0.5]]], np.float32)
+    second = np.array([[[0.4, 0.5, 0.2, 0.0, 0.5, 0.0]]], np.float32)
+    assert hard_labels({2: first, 7: second}, shape).tolist() == [[[2, 7, 0, 0, 2, 2]]]
+    assert hard_labels({7: second, 2: first}, shape).tolist() == [[[2, 7, 0, 0, 2, 2]]]
 
 
 def test_a_region_too_small_to_win_anywhere_keeps_its_best_voxel() -> None:

@@ -492,8 +492,10 @@ def test_a_sheet_that_is_not_there_stops_the_start(cohort: Cohort, sheet: str) -
         (lambda text: text.replace(b"patient", b"person", 1), "tag person"),
         (lambda text: text.replace(b"site\t", b"", 1), "tag site"),
         (lambda text: text.replace(b"\t", b","), "tag site,patient,cycle"),
+        # The second of two columns would give the keys.
+        (lambda text: text.replace(b"time_point", b"site", 1).replace(b"nuclide", b"site", 1), "twice"),
     ],
-    ids=["latin-1", "late latin-1", "endless cell", "empty", "renamed key", "key left out", "commas"],
+    ids=["latin-1", "late latin-1", "endless cell", "empty", "renamed key", "key left out", "commas", "key twice"],
 )
 def test_a_sheet_without_readable_keys_stops_the_start(
     cohort: Cohort, sheet: str, change: Callable[[bytes], bytes], words: str

@@ -224,7 +224,7 @@ class _Sheet:
             reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
             columns = tuple(reader.fieldnames or ())
             if error := self._column_error(columns, path, model):
-                self._refuse_all(error, unkeyed=not set(_KEY_COLUMNS) <= set(columns))
+                self._refuse_all(error, unkeyed=any(columns.count(k) != 1 for k in _KEY_COLUMNS))
             for cells in reader:
                 self._take(cells, reader.line_num, path, model)
 
