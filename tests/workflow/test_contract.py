@@ -214,3 +214,21 @@ def test_a_failed_course_does_not_take_the_cohort_with_it(tiny: Callable[..., Co
     assert {r["patient"] for r in rows(cohort, "course")} == {"P2"}
     assert cohort.run().returncode == 0
     assert {r["patient"] for r in rows(cohort, "course")} == {"P1", "P2"}
+
+
+def test_a_cycle_with_a_defective_administration_was_given_all_the_same(tiny: Callable[..., Cohort]) -> None:
+    cohort = tiny(cycles=2)
+    sheet = cohort.config.parent / "administrations.tsv"
+    lines = sheet.read_text().splitlines()
+    cells = lines[2].split("\t")
+    assert cells[:3] == ["A", "P1", "2"]
+    # GBq in the column of MBq.
+    cells[7:9] = ["7.4", "0.05"]
+    sheet.write_text("\n".join([*lines[:2], "\t".join(cells)]) + "\n")
+    assert cohort.run().returncode == 0
+    assert outcomes(cohort)[("A", "P1", 2, "ingest")]["code"] == "sheet_invalid"
+    kidneys = next(r for r in rows(cohort, "course") if r["region"] == "kidneys")
+    assert (kidneys["cycles_given"], kidneys["cycles_counted"]) == (2, 1)
+    assert kidneys["cumulative_status"] == "incomplete"
+    assert kidneys["administered_mbq"] is None
+    assert kidneys["fraction_of_limit"] is None

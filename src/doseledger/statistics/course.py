@@ -19,7 +19,8 @@ class CycleDose:
     """Dose of a region in one administered cycle; ``dose_gy`` is None when there is none."""
 
     cycle: int
-    administered_mbq: float
+    #: None when the administration sheet has no usable row of the cycle.
+    administered_mbq: float | None
     dose_gy: float | None
     bed_gy: float | None
     u_systematic_rel: float
@@ -33,7 +34,7 @@ class Cumulation:
     cycles_given: int
     cycles_counted: int
     status: CumulativeStatus
-    administered_mbq: float
+    administered_mbq: float | None
     dose_gy: float | None
     bed_gy: float | None
     u_dose_rel: float | None
@@ -60,11 +61,12 @@ def cumulate(cycles: Sequence[CycleDose]) -> Cumulation:
     systematic = sum((c.dose_gy or 0.0) * c.u_systematic_rel for c in counted)
     random = sqrt(sum(((c.dose_gy or 0.0) * c.u_random_rel) ** 2 for c in counted))
     beds = [c.bed_gy for c in counted]
+    activities = [c.administered_mbq for c in cycles]
     return Cumulation(
         cycles_given=len(cycles),
         cycles_counted=len(counted),
         status="complete" if counted and len(counted) == len(cycles) else "incomplete",
-        administered_mbq=sum(c.administered_mbq for c in cycles),
+        administered_mbq=None if None in activities else sum(a for a in activities if a is not None),
         dose_gy=dose if counted else None,
         bed_gy=sum(b for b in beds if b is not None) if beds and None not in beds else None,
         u_dose_rel=hypot(systematic, random) / dose if dose > 0 else None,
@@ -89,6 +91,6 @@ def check_limit(total: Cumulation, limit_gy: float, *, prior_gy: float | None, u
         return LimitCheck(None, None)
     used = value + (prior_gy or 0.0)
     left = None
-    if not use_bed and value > 0:
+    if not use_bed and value > 0 and total.administered_mbq is not None:
         left = max(limit_gy - used, 0.0) / (value / total.administered_mbq)
     return LimitCheck(used / limit_gy, left)

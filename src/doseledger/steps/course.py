@@ -81,6 +81,9 @@ def age_band(age_years: int | None) -> str | None:
 def _administration_rows(job: Job) -> list[Row]:
     imaged = {c["cycle"]: c["imaged"] for c in job.rows["cycles"]}
     starts = [datetime.fromisoformat(a["injection_start"]) for a in job.rows["administrations"]]
+    # Without a usable row of the first cycle there is nothing to count from.
+    complete = len(starts) == len(job.rows["cycles"])
+    first = min(starts) if complete else None
     kept = (
         "cycle",
         "radiopharmaceutical",
@@ -98,7 +101,7 @@ def _administration_rows(job: Job) -> list[Row]:
             "administered_mbq": administered_mbq(a),
             "imaged": imaged[a["cycle"]],
             # Whole days between the dates: the ledger has intervals, never dates.
-            "days_after_first_cycle": (start.date() - min(starts).date()).days,
+            "days_after_first_cycle": (start.date() - first.date()).days if first else None,
         }
         for a, start in zip(job.rows["administrations"], starts, strict=True)
     ]
@@ -112,7 +115,7 @@ def _course_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
     regions = regions or sorted({limit["region"] for limit in job.rows["limits"]} & _named(specs))
     rows = []
     for region in regions:
-        total = cumulate([_cycle_dose(a, doses.get((a["cycle"], region))) for a in job.rows["administrations"]])
+        total = cumulate([_cycle_dose(job, c["cycle"], doses.get((c["cycle"], region))) for c in job.rows["cycles"]])
         limits: list[Row | None] = [limit for limit in job.rows["limits"] if limit["region"] == region]
         for limit in limits or [None]:
             rows.append(_common(job) | {"region": region} | _course_columns(job, region, total, limit))
@@ -123,10 +126,12 @@ def _named(specs: dict[str, Any]) -> set[str]:
     return {spec.region for spec in specs.values()} | set(sums_of(specs.values()))
 
 
-def _cycle_dose(administration: Row, row: Row | None) -> CycleDose:
+def _cycle_dose(job: Job, cycle: int, row: Row | None) -> CycleDose:
+    """A cycle whose administration row is missing or defective was given all the same."""
+    administration = next((a for a in job.rows["administrations"] if a["cycle"] == cycle), None)
     return CycleDose(
-        cycle=administration["cycle"],
-        administered_mbq=administered_mbq(administration),
+        cycle=cycle,
+        administered_mbq=administered_mbq(administration) if administration else None,
         dose_gy=row["absorbed_dose_gy"] if row else None,
         bed_gy=row["bed_gy"] if row else None,
         u_systematic_rel=row["u_systematic_rel"] if row else 0.0,

@@ -117,7 +117,11 @@ def _fit(
 
 
 def _curve_flags(fit: CurveFit, activities: dict[int, float], times: dict[int, float]) -> list[str]:
-    flags = {"saturated": ["no_degrees_of_freedom"], "at_bound": ["rate_at_bound"]}.get(fit.status, [])
+    flags = {
+        "saturated": ["no_degrees_of_freedom"],
+        "at_bound": ["rate_at_bound"],
+        "not_converged": ["not_converged"],
+    }.get(fit.status, [])
     if len(times) == 1:
         flags = [*flags, "single_time_point", "half_life_assumed"]
     if len(activities) < len(times):
