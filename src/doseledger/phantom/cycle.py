@@ -1,45 +1,45 @@
-"""One administered cycle of a virtual patient: what was given, and every scan of it."""
+"""One administered cycle of a virtual patient: what was given, where it went, and when it was scanned."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from math import exp
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from doseledger.geometry import Grid
 from doseledger.nuclides import Nuclide, nuclide
 from doseledger.phantom import design
-from doseledger.phantom.design import FIELDS, INFUSION_MIN, Site, Size
-from doseledger.phantom.dicom_base import Subject, Visit
-from doseledger.phantom.dicom_contours import Outline, write_rtstruct
-from doseledger.phantom.dicom_images import Injection, SpectScale, write_ct, write_spect
+from doseledger.phantom.activity import activity_map
+from doseledger.phantom.design import Site, Size
+from doseledger.phantom.dicom_images import Injection
 from doseledger.phantom.patients import VirtualPatient, stream
-from doseledger.phantom.scanner import (
-    frame_reference_ms,
-    header_decay_factor,
-    image_ct,
-    image_spect,
-    stored_per_start,
-)
-from doseledger.phantom.shapes import Image, Pose
-from doseledger.phantom.sheets import REGION_ROWS
-from doseledger.phantom.torso import ORGANS, Torso, activity_map, hounsfield
-from doseledger.phantom.truth import Curve, draw_curves, in_cycle
-from doseledger.units import BQ_PER_MBQ, G_PER_KG
+from doseledger.phantom.persons import draw_curves, in_cycle
+from doseledger.phantom.shapes import Image
+from doseledger.phantom.torso import BLADDER, RESIDUAL_URINE_ML, Torso
+from doseledger.phantom.truth import REST, VOIDING_H, Curve, urine_mbq, urine_tia_mbq_h
+from doseledger.phantom.view import Pose, View
+from doseledger.units import BQ_PER_MBQ
 
-#: Position of a patient in a scan against the patient at rest, uniform within.
-_SHIFT_MM: Final = 5.0
-_ROTATION_DEG: Final = 2.0
-#: SPECT averages over breathing, CT does not: shift along z between them.
-_BREATHING_MM: Final = 4.0
-#: The CT follows the SPECT after this pause.
-_PAUSE_BEFORE_CT: Final = timedelta(minutes=2)
 _MIN_PER_H: Final = 60.0
+#: Position of a patient in a scan against the patient at rest: x and y, z, uniform within.
+_SHIFT_MM: Final = 6.0
+_SHIFT_Z_MM: Final = 9.0
+_ROTATION_DEG: Final = 2.5
+#: Movement between the SPECT and the CT of one scan, standard deviations.
+_MOTION_MM: Final = 1.2
+_MOTION_DEG: Final = 0.3
+#: Place of the liver at the breath of the CT above its mean place: mean, standard deviation and limits.
+#: Patients are asked to breathe out and wait.
+_CT_BREATH_MM: Final = (2.5, 3.5, -6.0, 9.0)
+#: Range of the liver with free breathing.
+_BREATHING_MM: Final = (7.0, 17.0)
+#: Patients go to the toilet before a scan.
+_SINCE_VOID_H: Final = (0.2, 1.4)
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,41 @@ class Cycle:
 
     @property
     def mid_infusion(self) -> datetime:
-        return self.injection.start + timedelta(minutes=INFUSION_MIN / 2.0)
+        return self.injection.start + timedelta(minutes=self.injection.infusion_min / 2.0)
 
     def rng(self, *key: object) -> np.random.Generator:
         return stream(self.seed, *self.key.values(), *key)
 
-    def field_activity_mbq(self, time_h: float, grid: Grid) -> dict[str, float]:
-        """Activity in the field: of each organ, and of the part of the rest of the body that is in it."""
-        organs = {organ: self.curves[organ].activity_mbq(time_h) for organ in ORGANS}
-        share = self.torso.background_ml(grid) / (self.patient.body_ml - self.torso.organs_ml)
-        return {**organs, "rest": share * self.curves["rest"].activity_mbq(time_h)}
+    def torso_at(self, since_void_h: float) -> Torso:
+        """The patient with the urine of some time since voiding."""
+        return self.torso.with_urine(RESIDUAL_URINE_ML + self.patient.urine_ml_per_h * since_void_h)
+
+    def organ_activity_mbq(self, time_h: float | None, since_void_h: float) -> dict[str, float]:
+        """Activity of each organ; its time integral to infinity, MBq h, if `time_h` is None."""
+        organs = {name: curve for name, curve in self.curves.items() if name != REST}
+        if time_h is None:
+            urine = urine_tia_mbq_h(self.curves, self.nuclide)
+            return {**{name: curve.tia_mbq_h for name, curve in organs.items()}, BLADDER: urine}
+        urine = urine_mbq(self.curves, time_h, since_void_h, self.nuclide)
+        return {**{name: curve.activity_mbq(time_h) for name, curve in organs.items()}, BLADDER: urine}
+
+    def rest_bq_per_ml(self, time_h: float | None) -> float:
+        """Activity of the rest of the body over the volume of the body, or its time integral."""
+        rest = self.curves[REST]
+        activity_mbq = rest.tia_mbq_h if time_h is None else rest.activity_mbq(time_h)
+        return activity_mbq * BQ_PER_MBQ / self.patient.body_ml
+
+    def true_activity(
+        self, time_h: float | None, view: View, *, since_void_h: float, breathing_mm: float = 0.0
+    ) -> Image:
+        """Activity concentration, Bq/mL, or its time integral, Bq h/mL, if `time_h` is None."""
+        return activity_map(
+            self.torso_at(since_void_h),
+            view,
+            self.organ_activity_mbq(time_h, since_void_h),
+            self.rest_bq_per_ml(time_h),
+            breathing_mm=breathing_mm,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +118,13 @@ class Scan:
     Attributes
     ----------
     pose
-        Of the patient in the CT; the SPECT is shifted by `breathing_mm` along z against it.
+        Of the patient in the CT.
+    motion
+        Between CT and SPECT.
+    ct_breath_mm
+        Place of the liver in the CT above its mean place; other organs move less.
+    breathing_mm
+        Range of the liver along z during the SPECT, about its mean place.
     as_suv
         Stored as SUV (Units GML), which is no activity.
     """
@@ -102,7 +133,10 @@ class Scan:
     time_point: int
     start: datetime
     pose: Pose
+    motion: Pose
+    ct_breath_mm: float
     breathing_mm: float
+    since_void_h: float
     as_suv: bool
 
     @property
@@ -116,26 +150,45 @@ class Scan:
         return Path(f"dicom/site-{site}/sub-{patient}/ses-c{number}/tp-{self.time_point}")
 
     @property
-    def field_activity_mbq(self) -> dict[str, float]:
-        """True activity in the SPECT field at scan start, by organ, and ``rest``."""
-        return self.cycle.field_activity_mbq(self.time_h, FIELDS[self.cycle.size].spect)
+    def torso(self) -> Torso:
+        return self.cycle.torso_at(self.since_void_h)
+
+    @property
+    def ct_view(self) -> View:
+        return View(self.cycle.site.fields(self.cycle.size).ct, self.pose, self.ct_breath_mm)
+
+    @property
+    def spect_view(self) -> View:
+        return View(self.cycle.site.fields(self.cycle.size).spect, self.pose.then(self.motion))
+
+    @cached_property
+    def true_map(self) -> Image:
+        """True activity concentration in the SPECT field at scan start, averaged over breathing, Bq/mL."""
+        return self.cycle.true_activity(
+            self.time_h, self.spect_view, since_void_h=self.since_void_h, breathing_mm=self.breathing_mm
+        )
+
+    @property
+    def whole_field_mbq(self) -> float:
+        """All activity in the SPECT field at scan start."""
+        return float(self.true_map.sum(dtype=np.float64)) * self.spect_view.grid.voxel_volume_ml / BQ_PER_MBQ
 
 
 def draw_cycle(seed: int, size: Size, site: Site, patient: VirtualPatient, index: int, number: int) -> Cycle:
     rng = stream(seed, "cycle", site.label, patient.label, number)
-    spread = design.ACTIVITY_SPREAD_REL
-    measured_mbq = round(design.NOMINAL_ACTIVITY_MBQ * float(rng.uniform(1.0 - spread, 1.0 + spread)), 1)
+    pharmaceutical, spread = patient.pharmaceutical, design.ACTIVITY_SPREAD_REL
+    measured_mbq = round(pharmaceutical.nominal_mbq * float(rng.uniform(1.0 - spread, 1.0 + spread)), 1)
     residual_mbq = round(design.NOMINAL_RESIDUAL_MBQ * float(rng.uniform(0.6, 1.4)), 1)
     injection = Injection(
-        radiopharmaceutical=design.RADIOPHARMACEUTICAL,
+        radiopharmaceutical=pharmaceutical.name,
         start=design.injection_start(rng, site, index, number),
-        infusion_min=INFUSION_MIN,
+        infusion_min=pharmaceutical.infusion_min,
         administered_mbq=round(measured_mbq - residual_mbq, 1),
     )
-    lutetium = nuclide(design.NUCLIDE)
-    decay_to_zero = exp(-lutetium.decay_constant_per_h * INFUSION_MIN / _MIN_PER_H / 2.0)
+    source = nuclide(pharmaceutical.nuclide)
+    decay_to_zero = exp(-source.decay_constant_per_h * injection.infusion_min / _MIN_PER_H / 2.0)
     torso = in_cycle(patient.torso, patient.person, number)
-    curves = draw_curves(rng, patient.person, torso, number, injection.administered_mbq * decay_to_zero, lutetium)
+    given_mbq = injection.administered_mbq * decay_to_zero
     return Cycle(
         seed=seed,
         size=size,
@@ -143,11 +196,11 @@ def draw_cycle(seed: int, size: Size, site: Site, patient: VirtualPatient, index
         patient=patient,
         number=number,
         torso=torso,
-        curves=curves,
+        curves=draw_curves(rng, pharmaceutical, patient.person, torso, number, given_mbq, source),
         injection=injection,
         measured_mbq=measured_mbq,
         residual_mbq=residual_mbq,
-        nuclide=lutetium,
+        nuclide=source,
     )
 
 
@@ -156,80 +209,30 @@ def draw_scans(cycle: Cycle, nominal_times_h: Iterable[float], *, refused: bool)
     scans = []
     for time_point, nominal_h in enumerate(nominal_times_h, start=1):
         start = design.scan_start(cycle.rng("time", time_point), cycle.mid_infusion, nominal_h)
-        pose, breathing_mm = _draw_pose(cycle.rng("pose", time_point))
-        scans.append(Scan(cycle, time_point, start, pose, breathing_mm, as_suv=refused and time_point == 1))
+        scans.append(_draw_scan(cycle, time_point, start, as_suv=refused and time_point == 1))
     return scans
 
 
-def write_scan(out: Path, scan: Scan) -> None:
-    """Image the patient and write CT, structure set and SPECT."""
-    cycle, folder, visit = scan.cycle, out / scan.folder, _visit(scan)
-    fields, camera = FIELDS[cycle.size], cycle.site.camera
-
-    lying = cycle.torso.moved(scan.pose)
-    ct = image_ct(hounsfield(lying, fields.ct), cycle.rng("ct noise", cycle.size, scan.time_point))
-    ct_start = scan.start + timedelta(seconds=camera.duration_s) + _PAUSE_BEFORE_CT
-    ct_uids = write_ct(folder / "ct", ct, fields.ct, visit, ct_start)
-    write_rtstruct(folder / "rtstruct.dcm", outlines(lying, fields.ct), visit, ct_uids)
-
-    breathing = cycle.torso.moved(scan.pose.shifted(scan.breathing_mm))
-    activity_mbq = scan.field_activity_mbq
-    true_map = activity_map(breathing, fields.spect, activity_mbq, activity_mbq["rest"])
-    reading = image_spect(true_map, fields.spect, camera, cycle.rng("spect noise", cycle.size, scan.time_point))
-    _store_spect(folder / "spect", reading, scan, visit)
+def default_since_void_h() -> float:
+    """Half of the time between two visits to the toilet."""
+    return VOIDING_H / 2.0
 
 
-def outlines(torso: Torso, ct: Grid) -> list[Outline]:
-    """Outlines of all organs on the slices of an axial CT grid."""
-    drawn = []
-    for row in REGION_ROWS:
-        organ = torso.organs[str(row["region"])]
-        heights = ct.origin_mm[2] + ct.spacing_mm[0] * np.arange(ct.shape[0])
-        sections = {index: organ.section(float(z)) for index, z in enumerate(heights)}
-        contours = {index: points for index, points in sections.items() if points is not None}
-        drawn.append(Outline(str(row["source_name"]), "ORGAN" if row["kind"] == "organ" else "GTV", contours))
-    return drawn
-
-
-def _visit(scan: Scan) -> Visit:
-    patient, site, number = scan.cycle.patient, scan.cycle.site, scan.cycle.number
-    subject = Subject(
-        name=f"VIRTUAL^{site.label}^{patient.label}",
-        patient_id=f"VIRTUAL-{site.label}-{patient.label}",
-        sex=patient.sex,
-        age_years=patient.age_years,
-        mass_kg=patient.mass_kg,
-        height_cm=patient.height_cm,
-        institution=site.institution,
-    )
-    # Whatever changes the pixels is in the key: two different images never share a UID.
-    unit = "GML" if scan.as_suv else "BQML"
-    key = (scan.cycle.seed, scan.cycle.size, *scan.cycle.key.values(), scan.time_point, unit)
-    return Visit(
-        subject=subject,
-        camera=site.camera,
-        key="/".join(str(part) for part in key),
-        description=f"Lu177 therapy cycle {number} SPECT/CT {scan.time_point}",
-        scan_start=scan.start,
-    )
-
-
-def _draw_pose(rng: np.random.Generator) -> tuple[Pose, float]:
-    x, y, z = (float(v) for v in rng.uniform(-_SHIFT_MM, _SHIFT_MM, 3))
+def _draw_scan(cycle: Cycle, time_point: int, start: datetime, *, as_suv: bool) -> Scan:
+    rng = cycle.rng("pose", time_point)
+    x, y = (float(v) for v in rng.uniform(-_SHIFT_MM, _SHIFT_MM, 2))
+    z = float(rng.uniform(-_SHIFT_Z_MM, _SHIFT_Z_MM))
     pose = Pose(float(rng.uniform(-_ROTATION_DEG, _ROTATION_DEG)), (x, y, z))
-    return pose, float(rng.uniform(-_BREATHING_MM, _BREATHING_MM))
-
-
-def _store_spect(folder: Path, reading_bq_per_ml: Image, scan: Scan, visit: Visit) -> None:
-    camera, injection = visit.camera, scan.cycle.injection
-    since_injection_h = design.hours_between(injection.start, scan.start)
-    factor = stored_per_start(camera, since_injection_h)
-    if scan.as_suv:
-        factor *= visit.subject.mass_kg * G_PER_KG / (injection.administered_mbq * BQ_PER_MBQ)
-    scale = SpectScale(
-        units="GML" if scan.as_suv else "BQML",
-        decay_factor=header_decay_factor(camera, since_injection_h),
-        frame_reference_ms=frame_reference_ms(camera),
+    mx, my, mz = (float(v) for v in rng.normal(0.0, _MOTION_MM, 3))
+    mean, sd, least, most = _CT_BREATH_MM
+    return Scan(
+        cycle=cycle,
+        time_point=time_point,
+        start=start,
+        pose=pose,
+        motion=Pose(float(rng.normal(0.0, _MOTION_DEG)), (mx, my, mz)),
+        ct_breath_mm=float(np.clip(rng.normal(mean, sd), least, most)),
+        breathing_mm=float(rng.uniform(*_BREATHING_MM)),
+        since_void_h=float(rng.uniform(*_SINCE_VOID_H)),
+        as_suv=as_suv,
     )
-    values = reading_bq_per_ml * np.float32(factor)
-    write_spect(folder, values, FIELDS[scan.cycle.size].spect, visit, injection, scale)

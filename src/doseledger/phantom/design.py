@@ -11,23 +11,29 @@ import numpy as np
 
 from doseledger.errors import QuantityError, UnknownNameError
 from doseledger.geometry import Grid, Shape, Vector
+from doseledger.phantom.pharmaceuticals import DOTATATE, PSMA_617, Pharmaceutical
 from doseledger.phantom.scanner import CAMERAS, Camera
 from doseledger.units import HOURS_PER_DAY
 
 Size = Literal["demo", "micro"]
 
-RADIOPHARMACEUTICAL: Final = "Lu177-DOTATATE"
-NUCLIDE: Final = "Lu-177"
-INFUSION_MIN: Final = 30.0
-NOMINAL_ACTIVITY_MBQ: Final = 7400.0
+#: What a study without sites of its own gives.
+RADIOPHARMACEUTICAL: Final = DOTATATE.name
+NUCLIDE: Final = DOTATATE.nuclide
+INFUSION_MIN: Final = DOTATATE.infusion_min
 ACTIVITY_SPREAD_REL: Final = 0.05
 NOMINAL_RESIDUAL_MBQ: Final = 50.0
 
-#: Scan times in hours after mid-infusion. The second kind of site scans late only in some cycles.
-_FULL: Final = (4.0, 24.0, 96.0, 168.0)
-_THREE: Final = (24.0, 96.0, 168.0)
-_TWO: Final = (24.0, 96.0)
-_SINGLE: Final = (96.0,)
+#: What each kind of site gives.
+_PHARMACEUTICALS: Final = (DOTATATE, DOTATATE, PSMA_617)
+#: How the archive of each kind of site exports SPECT.
+DIALECTS: Final = ("pt-bqml", "pt-bqml", "pt-bqml")
+#: Scan times in hours after mid-infusion by kind of site, in cycles of odd and even number in turn.
+_SCHEDULES: Final = (
+    ((4.0, 24.0, 96.0, 168.0), (4.0, 24.0, 96.0, 168.0)),
+    ((24.0, 96.0, 168.0), (24.0, 96.0)),
+    ((48.0,), (24.0, 72.0)),
+)
 #: Actual times scatter by this share of the nominal time, and by no more than two hours.
 _TIME_SPREAD_REL: Final = 0.1
 _TIME_SPREAD_MAX_H: Final = 2.0
@@ -42,13 +48,18 @@ MAX_SITES: Final = len(ascii_uppercase)
 #: More than any study has at one site; a slip of the keyboard should not fill a disk.
 MAX_PATIENTS: Final = 10_000
 
-#: Middle of both fields along z, mm, in the coordinates of `torso`: kidneys to liver dome with margins.
-_FIELD_CENTRE_Z_MM: Final = 25.0
+#: Middle of the fields along z, mm: from below the kidneys to above the liver; from bladder to parotid glands.
+_SHORT_CENTRE_Z_MM: Final = 38.0
+_LONG_CENTRE_Z_MM: Final = 92.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """A hospital: its letter, its camera and its kind (0 multi-scan, 1 two or three scans, 2 single scan)."""
+    """A hospital: its letter, and its kind.
+
+    Kind 0 gives DOTATATE and scans four times, kind 1 gives DOTATATE and scans two or three times,
+    kind 2 gives PSMA-617 and scans once or twice with a field from the bladder to the parotid glands.
+    """
 
     label: str
     index: int
@@ -65,12 +76,23 @@ class Site:
     def institution(self) -> str:
         return f"Virtual Hospital {self.label}"
 
+    @property
+    def pharmaceutical(self) -> Pharmaceutical:
+        return _PHARMACEUTICALS[self.kind]
+
+    @property
+    def dialect(self) -> str:
+        return DIALECTS[self.kind]
+
+    @property
+    def sees_neck(self) -> bool:
+        return len(self.camera.bed_times) > 1
+
+    def fields(self, size: Size) -> Fields:
+        return LONG_FIELDS[size] if self.sees_neck else FIELDS[size]
+
     def nominal_times_h(self, patient_index: int, cycle: int) -> tuple[float, ...]:
-        if self.kind == 0:
-            return _FULL
-        if self.kind == 2:
-            return _SINGLE
-        return _THREE if (patient_index + cycle) % 2 else _TWO
+        return _SCHEDULES[self.kind][(patient_index + cycle + 1) % 2]
 
 
 @dataclass(frozen=True)
@@ -81,14 +103,32 @@ class Fields:
     spect: Grid
 
 
-def _axial(shape: Shape, spacing_mm: Vector) -> Grid:
+def _axial(shape: Shape, spacing_mm: Vector, centre_z_mm: float) -> Grid:
     z, y, x = (-(n - 1) / 2.0 * step for n, step in zip(shape, spacing_mm, strict=True))
-    return Grid(shape, spacing_mm, (x, y, z + _FIELD_CENTRE_Z_MM))
+    return Grid(shape, spacing_mm, (x, y, z + centre_z_mm))
 
 
+#: One bed position; the CT shows 500 mm across.
 FIELDS: Final[dict[Size, Fields]] = {
-    "demo": Fields(ct=_axial((96, 192, 192), (4.0, 2.5, 2.5)), spect=_axial((80, 96, 96), (4.8, 4.8, 4.8))),
-    "micro": Fields(ct=_axial((28, 44, 44), (12.0, 10.0, 10.0)), spect=_axial((24, 40, 40), (14.0, 11.0, 11.0))),
+    "demo": Fields(
+        ct=_axial((96, 200, 200), (4.0, 2.5, 2.5), _SHORT_CENTRE_Z_MM),
+        spect=_axial((80, 96, 96), (4.8, 4.8, 4.8), _SHORT_CENTRE_Z_MM),
+    ),
+    "micro": Fields(
+        ct=_axial((28, 50, 50), (12.0, 10.0, 10.0), _SHORT_CENTRE_Z_MM),
+        spect=_axial((24, 42, 42), (14.0, 11.0, 11.0), _SHORT_CENTRE_Z_MM),
+    ),
+}
+#: Three bed positions.
+LONG_FIELDS: Final[dict[Size, Fields]] = {
+    "demo": Fields(
+        ct=_axial((204, 200, 200), (4.0, 2.5, 2.5), _LONG_CENTRE_Z_MM),
+        spect=_axial((170, 96, 96), (4.8, 4.8, 4.8), _LONG_CENTRE_Z_MM),
+    ),
+    "micro": Fields(
+        ct=_axial((51, 50, 50), (16.0, 10.0, 10.0), _LONG_CENTRE_Z_MM),
+        spect=_axial((51, 42, 42), (16.0, 11.0, 11.0), _LONG_CENTRE_Z_MM),
+    ),
 }
 
 
@@ -122,6 +162,19 @@ def _check_count(name: str, count: int, most: int) -> None:
 
 def sites_of(count: int) -> list[Site]:
     return [Site(ascii_uppercase[index], index) for index in range(count)]
+
+
+def site_named(label: str) -> Site:
+    """The site with a letter.
+
+    Raises
+    ------
+    UnknownNameError
+        The label is no letter from A to Z.
+    """
+    if len(label) != 1 or label not in ascii_uppercase:
+        raise UnknownNameError("there is no such site", value=label, expected="A to Z")
+    return Site(label, ascii_uppercase.index(label))
 
 
 def refused_cycle(sites: int, patients: int, cycles: int) -> tuple[str, str, int]:

@@ -8,16 +8,20 @@ from typing import Final
 
 import numpy as np
 
+from doseledger.phantom.design import site_named
+from doseledger.phantom.persons import Person, draw_person
+from doseledger.phantom.pharmaceuticals import Pharmaceutical
 from doseledger.phantom.torso import Torso, draw_torso
-from doseledger.phantom.truth import Person, draw_person
 from doseledger.units import G_PER_KG
 
-#: Body volume over torso cross-section and height: arms, legs and head are not modelled, only their mass.
-_LENGTH_PER_HEIGHT: Final = 0.68
+#: Body volume over cross-section at the waist and height: arms, legs and head are only mass.
+_LENGTH_PER_HEIGHT: Final = 0.88
 BODY_DENSITY_G_PER_ML: Final = 1.02
 _MM_PER_CM: Final = 10.0
-_DIAGNOSES: Final = ("ileum NET G1", "ileum NET G2", "pancreas NET G2", "NET of unknown primary G2")
 _KIDNEY_FUNCTION_BANDS: Final = ("60-89", "90 or more")
+#: Urine output, mL/h: log-normal between patients; the median is 1.8 L a day with infused fluids.
+_URINE_ML_PER_H: Final = 75.0
+_URINE_SD: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class VirtualPatient:
 
     site: str
     label: str
+    pharmaceutical: Pharmaceutical
     sex: str
     age_years: int
     height_cm: int
@@ -34,6 +39,7 @@ class VirtualPatient:
     kidney_function_band: str
     torso: Torso
     person: Person
+    urine_ml_per_h: float
 
     @property
     def body_ml(self) -> float:
@@ -51,20 +57,30 @@ def stream(seed: int, *key: object) -> np.random.Generator:
 
 
 def draw_patient(seed: int, site: str, label: str) -> VirtualPatient:
+    """Draw a patient; the letter of the site says what is given there and how far its scanners see."""
+    hospital = site_named(site)
+    pharmaceutical = hospital.pharmaceutical
     rng = stream(seed, "patient", site, label)
-    torso = draw_torso(rng)
-    sex = ("F", "M")[int(rng.integers(2))]
-    height_cm = round(float(rng.normal(165.0 if sex == "F" else 178.0, 5.0)))
-    body_ml = torso.body_ml_per_mm * height_cm * _MM_PER_CM * _LENGTH_PER_HEIGHT
+    sex = pharmaceutical.sex(float(rng.uniform()))
+    torso = draw_torso(
+        stream(seed, "torso", site, label),
+        sex=sex,
+        odds=pharmaceutical.lesion_places,
+        with_neck=hospital.sees_neck,
+    )
+    habitus = torso.habitus
+    body_ml = habitus.section_ml_per_mm(0.0) * habitus.height_cm * _MM_PER_CM * _LENGTH_PER_HEIGHT
     return VirtualPatient(
         site=site,
         label=label,
+        pharmaceutical=pharmaceutical,
         sex=sex,
         age_years=int(rng.integers(45, 80)),
-        height_cm=height_cm,
+        height_cm=habitus.height_cm,
         mass_kg=round(body_ml * BODY_DENSITY_G_PER_ML / G_PER_KG, 1),
-        diagnosis=_DIAGNOSES[int(rng.integers(len(_DIAGNOSES)))],
+        diagnosis=str(rng.choice(pharmaceutical.diagnoses)),
         kidney_function_band=_KIDNEY_FUNCTION_BANDS[int(rng.integers(len(_KIDNEY_FUNCTION_BANDS)))],
         torso=torso,
-        person=draw_person(rng),
+        person=draw_person(stream(seed, "person", site, label), pharmaceutical, torso),
+        urine_ml_per_h=float(_URINE_ML_PER_H * np.exp(rng.normal(0.0, _URINE_SD))),
     )

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from doseledger.phantom import sheets
 from doseledger.phantom.cycle import Cycle, Scan
 from doseledger.phantom.design import Site
 from doseledger.phantom.patients import VirtualPatient
-from doseledger.phantom.torso import REGIONS
-from doseledger.phantom.truth import local_dose_gy, region_activity_mbq, region_half_life_h, region_tia_mbq_h
-
-WHOLE_FIELD: Final = "whole_field"
+from doseledger.phantom.truth_rows import WHOLE_FIELD as WHOLE_FIELD
+from doseledger.phantom.truth_rows import activity_rows, organ_rows, planted_rows, pose_row
 
 
 @dataclass
@@ -52,6 +49,7 @@ class Records:
             prior_therapy="none",
             prior_kidney_dose_gy=0,
         )
+        self.rows["planted"] += planted_rows(patient)
 
     def add_cycle(self, cycle: Cycle) -> None:
         self._add(
@@ -63,21 +61,10 @@ class Records:
             infusion_min=cycle.injection.infusion_min,
             measured_activity_mbq=cycle.measured_mbq,
             residual_activity_mbq=cycle.residual_mbq,
-            preparation="amino acid infusion",
+            preparation=cycle.patient.pharmaceutical.preparation,
             extravasation="no",
         )
-        for region in REGIONS:
-            mass_g, tia_mbq_h = cycle.torso.mass_g(region), region_tia_mbq_h(cycle.curves, region)
-            self._add(
-                "organ_truth",
-                **cycle.key,
-                region=region,
-                mass_g=mass_g,
-                volume_ml=cycle.torso.volume_ml(region),
-                tia_mbq_h=tia_mbq_h,
-                dose_local_gy=local_dose_gy(tia_mbq_h, mass_g, cycle.nuclide),
-                effective_half_life_h=region_half_life_h(cycle.curves, region),
-            )
+        self.rows["organ_truth"] += organ_rows(cycle)
 
     def add_scan(self, scan: Scan) -> None:
         key = {**scan.cycle.key, "time_point": scan.time_point}
@@ -90,20 +77,8 @@ class Records:
             contours=f"{folder}/rtstruct.dcm",
             camera=scan.cycle.site.camera.name,
         )
-        activity_mbq = {r: region_activity_mbq(scan.cycle.curves, r, scan.time_h) for r in REGIONS}
-        activity_mbq[WHOLE_FIELD] = sum(scan.field_activity_mbq.values())
-        for region, activity in activity_mbq.items():
-            self._add("activity_truth", **key, region=region, time_h=scan.time_h, activity_mbq=activity)
-        x, y, z = scan.pose.shift_mm
-        self._add(
-            "pose_truth",
-            **key,
-            shift_x_mm=x,
-            shift_y_mm=y,
-            shift_z_mm=z,
-            rotation_z_deg=scan.pose.rotation_deg,
-            spect_minus_ct_z_mm=scan.breathing_mm,
-        )
+        self.rows["activity_truth"] += activity_rows(scan)
+        self.rows["pose_truth"].append(pose_row(scan))
         if scan.as_suv:
             self._add(
                 "planted",

@@ -1,15 +1,15 @@
-"""Analytic solids in patient space (DICOM LPS, mm): volume, sections and occupancy of any grid."""
+"""Exact solids of phantoms (DICOM LPS, mm): volume, sections and occupancy of any grid."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from math import cos, pi, radians, sin, sqrt
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from doseledger.geometry import Grid, Vector
 from doseledger.units import MM3_PER_ML
@@ -23,23 +23,6 @@ Block = tuple[slice, slice, slice]
 SECTION_POINTS: Final = 64
 #: Sections with a shorter half-axis than this are not drawn: nobody outlines a sliver at an organ's pole.
 SHORTEST_SECTION_MM: Final = 1.0
-
-
-@dataclass(frozen=True)
-class Pose:
-    """How a body lies in the scanner: rotation about z (the long axis), then a shift."""
-
-    rotation_deg: float = 0.0
-    shift_mm: Vector = (0.0, 0.0, 0.0)
-
-    @property
-    def matrix(self) -> Floats:
-        return _rotation((0.0, 0.0, self.rotation_deg))
-
-    def shifted(self, z_mm: float) -> Pose:
-        """The same pose, moved further along z."""
-        x, y, z = self.shift_mm
-        return replace(self, shift_mm=(x, y, z + z_mm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,21 +44,13 @@ class Solid(ABC):
     axes: Floats
 
     @classmethod
-    def at(cls, centre_mm: Vector, half_mm: Vector, *, tilt_deg: Vector = (0.0, 0.0, 0.0)) -> Self:
+    def at(cls, centre_mm: ArrayLike, half_mm: ArrayLike, *, tilt_deg: Vector = (0.0, 0.0, 0.0)) -> Self:
         """Solid with axes along x, y and z, tilted about x, then y, then z."""
-        return cls(np.array(centre_mm), np.array(half_mm), _rotation(tilt_deg).T)
+        return cls(np.array(centre_mm, float), np.array(half_mm, float), rotation(tilt_deg).T)
 
     @abstractmethod
     def contains(self, u: Image, v: Image, w: Image) -> Bools:
         """Whether points are inside, in coordinates along the axes in units of the half-axes."""
-
-    def moved(self, pose: Pose) -> Self:
-        centre = pose.matrix @ self.centre_mm + np.array(pose.shift_mm)
-        return replace(self, centre_mm=centre, axes=self.axes @ pose.matrix.T)
-
-    def normalised(self, points_mm: Floats) -> Floats:
-        """LPS points ``(n, 3)`` in units of the half-axes."""
-        return np.asarray((points_mm - self.centre_mm) @ self.axes.T / self.half_mm)
 
 
 class Ellipsoid(Solid):
@@ -111,26 +86,12 @@ class Ellipsoid(Solid):
         in_plane = self.centre_mm[:2] - drift * height + ellipse
         return np.column_stack([in_plane, np.full(SECTION_POINTS, z_mm)])
 
-    def surface(self, points: int) -> Floats:
-        """Points spread over the surface (a spherical Fibonacci lattice), LPS ``(points, 3)``."""
-        ranks = np.arange(points) + 0.5
-        polar, turn = np.arccos(1.0 - 2.0 * ranks / points), pi * (1.0 + sqrt(5.0)) * ranks
-        sphere = np.column_stack([np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar)])
-        return np.asarray(self.centre_mm + (sphere * self.half_mm) @ self.axes)
-
 
 class Cylinder(Solid):
     """Elliptic cylinder along its third axis."""
 
     def contains(self, u: Image, v: Image, w: Image) -> Bools:
         return np.asarray((u * u + v * v <= 1.0) & (np.abs(w) <= 1.0))
-
-
-class Box(Solid):
-    """Rectangular block."""
-
-    def contains(self, u: Image, v: Image, w: Image) -> Bools:
-        return np.asarray((np.abs(u) <= 1.0) & (np.abs(v) <= 1.0) & (np.abs(w) <= 1.0))
 
 
 def occupancy(solid: Solid, grid: Grid, samples: int) -> tuple[Block, Image]:
@@ -185,7 +146,13 @@ def _sub_offsets(part: slice, centre: float, samples: int) -> list[Image]:
     return [(voxels + (point + 0.5) / samples - 0.5).astype(np.float32) for point in range(samples)]
 
 
-def _rotation(tilt_deg: Vector) -> Floats:
+def vector(x: float, y: float, z: float) -> Floats:
+    """A place or a direction as an array."""
+    return np.array((x, y, z), dtype=np.float64)
+
+
+def rotation(tilt_deg: Vector) -> Floats:
+    """Matrix of a rotation about x, then y, then z."""
     matrix = np.eye(3)
     for axis, angle in enumerate(tilt_deg):
         c, s = cos(radians(angle)), sin(radians(angle))

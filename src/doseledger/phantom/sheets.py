@@ -9,6 +9,9 @@ from typing import Final
 
 import yaml
 
+from doseledger.phantom.lesions import MAX_LESIONS
+from doseledger.phantom.torso import MARROW
+
 Row = Mapping[str, object]
 
 MISSING: Final = "n/a"
@@ -92,12 +95,19 @@ TRUTH_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "shift_z_mm",
         "rotation_z_deg",
         "spect_minus_ct_z_mm",
+        "spect_minus_ct_x_mm",
+        "spect_minus_ct_y_mm",
+        "spect_minus_ct_rotation_deg",
+        "kidneys_spect_minus_ct_z_mm",
+        "breathing_range_mm",
+        "since_void_h",
     ),
     "planted": ("site", "patient", "cycle", "fact", "detail"),
 }
 
-#: Outlines by name, with SNOMED CT codes. Only the kidneys have an established alpha/beta and repair half-time.
-REGION_ROWS: Final[tuple[dict[str, object], ...]] = (
+#: Outlines by name, with SNOMED CT codes; not every patient has all of them. Only the kidneys have an
+#: established alpha/beta and repair half-time.
+REGION_ROWS: Final[tuple[Row, ...]] = (
     {
         "source_name": "Kidney L",
         "region": "kidney_left",
@@ -120,11 +130,28 @@ REGION_ROWS: Final[tuple[dict[str, object], ...]] = (
     },
     {"source_name": "Liver", "region": "liver", "kind": "organ", "sct_code": "10200004"},
     {"source_name": "Spleen", "region": "spleen", "kind": "organ", "sct_code": "78961009"},
-    {"source_name": "Lesion 1", "region": "lesion_1", "kind": "lesion"},
+    *(
+        {
+            "source_name": f"{name} {side[0].upper()}",
+            "region": f"{name.lower()}_{side}",
+            "kind": "organ",
+            "sct_code": code,
+            "laterality": side,
+        }
+        for name, code in (("Parotid", "45289007"), ("Submandibular", "54019009"))
+        for side in ("left", "right")
+    ),
+    {"source_name": "Marrow L2-L4", "region": MARROW, "kind": "organ", "sct_code": "14016003"},
+    *(
+        {"source_name": f"Lesion {number}", "region": f"lesion_{number}", "kind": "lesion"}
+        for number in range(1, MAX_LESIONS + 1)
+    ),
 )
+#: Names of the outlines by region, in the order of the sheet.
+SOURCE_NAMES: Final = {str(row["region"]): str(row["source_name"]) for row in REGION_ROWS}
 
 #: Lines to compare with, not verdicts: no dose threshold is established for 177Lu agents.
-LIMIT_ROWS: Final[tuple[dict[str, object], ...]] = (
+LIMIT_ROWS: Final[tuple[Row, ...]] = (
     {
         "region": "kidneys",
         "quantity": "absorbed_dose",
@@ -140,26 +167,33 @@ LIMIT_ROWS: Final[tuple[dict[str, object], ...]] = (
 )
 
 #: Sheets that are the same in every cohort.
-FIXED_ROWS: Final = {"regions": list(REGION_ROWS), "limits": list(LIMIT_ROWS)}
+FIXED_ROWS: Final[dict[str, list[Row]]] = {"regions": list(REGION_ROWS), "limits": list(LIMIT_ROWS)}
 
 TRUTH_README: Final = """\
 # Truth of the virtual cohort
 
-Nothing here comes from a patient. Regions are kidney_left, kidney_right, kidneys (their sum), liver
-(without the lesion in it), spleen and lesion_1. The outline "Liver" in the structure sets goes around
-the lesion as well, as hospitals draw it: where outlines overlap, the lesion takes the voxels.
+Nothing here comes from a patient. Regions are the kidneys (left, right, and `kidneys` as their sum; some
+patients have one), liver, spleen, lesions, marrow of the vertebrae L2 to L4 (`lumbar_marrow`) and, at
+sites with a long field, the salivary glands. Organs are without the lesions in them. The outlines in the
+structure sets go around the lesions as well, as hospitals draw them: where outlines overlap, the lesion
+takes the voxels. Kidneys are cortex, medulla and pelvis with different uptake; all of it is the region.
 
-* `organ_truth.csv`: analytic volume; mass with the phantom's own densities; time-integrated activity
-  (TIA) from time zero to infinity, analytic; terminal effective half-life. `dose_local_gy` is the
-  energy of the electrons of the nuclide's decays (beta particles, conversion and Auger electrons) in
-  the region's own true activity, deposited in the region: TIA x Delta_electron / mass. Photons, and
-  radiation that enters from or leaves to other regions, are not in it.
+* `organ_truth.csv`: volume, by fine sampling of the surfaces (within 0.5 %); mass with the phantom's own
+  densities; time-integrated activity (TIA) from time zero to infinity, analytic; terminal effective
+  half-life. `dose_local_gy` is the energy of the electrons of the nuclide's decays (beta particles,
+  conversion and Auger electrons) in the region's own true activity, deposited in the region: TIA x
+  Delta_electron / mass. Photons, and radiation that enters from or leaves to other regions, are not in it.
 * `activity_truth.csv`: true activity at scan start. `time_h` counts from time zero, the middle of the
-  infusion. `whole_field` is all activity in the SPECT field, with the rest of the body.
-* `pose_truth.csv`: position of the patient in each scan against the patient at rest (DICOM LPS): turn
-  about z, then shift, for CT and outlines; `spect_minus_ct_z_mm` is what the SPECT is shifted further.
-* `planted.csv`: facts that an analysis should find: calibration error and decay convention of each
-  site's camera, and the cycle that must be refused.
+  infusion. `whole_field` is all activity in the SPECT field, with the rest of the body and the bladder.
+* `pose_truth.csv`: position of the patient in the CT of each scan against the patient at rest (DICOM LPS):
+  turn about z, then shift. `spect_minus_ct_z_mm` is where the liver is in the SPECT, on average over the
+  breath, above its place in the CT; `kidneys_spect_minus_ct_z_mm` the same for the kidneys, which move less.
+  `spect_minus_ct_x_mm`, `spect_minus_ct_y_mm` and `spect_minus_ct_rotation_deg` (about the origin of the
+  patient's coordinates, before the shift) are movements of the whole patient. `breathing_range_mm` is the
+  range of the liver during the SPECT.
+* `planted.csv`: facts that an analysis should find: calibration error and decay convention of each site's
+  camera, the cycle that must be refused, patients with one kidney or with contrast medium in the CT (which
+  makes masses from CT numbers too large), and how lesions go over the cycles.
 
 The administered activity is the measured minus the residual activity, both at injection start; it is
 decayed to time zero. Activity in the images is that at scan start, with only physical decay during

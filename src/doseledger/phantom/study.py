@@ -6,8 +6,9 @@ from pathlib import Path
 
 from doseledger.errors import ForeignResultsError
 from doseledger.phantom import design, sheets
-from doseledger.phantom.cycle import draw_cycle, draw_scans, write_scan
+from doseledger.phantom.cycle import draw_cycle, draw_scans
 from doseledger.phantom.design import Size
+from doseledger.phantom.imaging import write_scan
 from doseledger.phantom.patients import draw_patient
 from doseledger.phantom.records import Records
 
@@ -24,7 +25,7 @@ def simulate(
     results: str = "../results",
     cohort: str = "demo",
 ) -> Path:
-    """Write a virtual cohort of 177Lu-DOTATATE treatments with its truth.
+    """Write a virtual cohort of 177Lu-DOTATATE and 177Lu-PSMA-617 treatments with its truth.
 
     The same arguments give the same bytes. Patients of one seed are the same in a larger cohort.
 
@@ -34,7 +35,8 @@ def simulate(
         Folder to write to; it must not hold a cohort yet.
     sites, patients, cycles
         Number of sites (A, B, C, ...), of patients per site and of cycles per patient. Sites A, D, ...
-        scan four times, B, E, ... two or three times, C, F, ... once.
+        give DOTATATE and scan four times, B, E, ... give DOTATATE and scan two or three times, C, F, ...
+        give PSMA-617 and scan once or twice, from the bladder to the salivary glands.
     size
         Voxel grids: ``demo`` looks like hospital data, ``micro`` is for tests of the workflow.
     plant_refusal
