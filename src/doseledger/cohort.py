@@ -47,6 +47,9 @@ DETERMINISTIC_ENVIRONMENT: Final = {
     ),
 }
 
+#: Memory of a segment job, MB: contours, and models by their voxels (TotalSegmentator at 6, 3 and 1.5 mm).
+SEGMENT_MEM_MB: Final = {"contours": 2000, "fastest": 4000, "fast": 7000, "default": 16000}
+
 #: Labels of sites and patients: safe in paths, in BIDS names and in every shell.
 LABEL: Final = re.compile(r"[A-Za-z0-9]+")
 
@@ -68,6 +71,7 @@ class Cycle:
     regions: tuple[Row, ...]
     data_origin: str
     base: str
+    review: tuple[Row, ...] = ()
     problems: tuple[Row, ...] = ()
 
     @property
@@ -93,6 +97,7 @@ class Cycle:
                 "scans": _pick(self.scans, "time_point", "contours", "camera"),
                 "cameras": _pick(self.cameras, "camera", "fwhm_mm"),
                 "regions": list(self.regions),
+                "review": _pick(self.review, "time_point", "decision", "label_map", "reviewer", "comment"),
             },
             "align": {"scans": _pick(self.scans, "time_point")},
             "kinetics": {"nuclide": (self.administration or {}).get("nuclide")},
@@ -177,6 +182,12 @@ def stage_version(stage: str) -> int:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "STAGE_VERSION":
             return int(ast.literal_eval(node.value))  # type: ignore[arg-type]
     raise LookupError(f"{source} has no STAGE_VERSION")
+
+
+def segment_mem_mb(settings: Row) -> int:
+    """Memory to ask for, by the back end and its voxels."""
+    source = settings["source"]
+    return SEGMENT_MEM_MB["contours" if source == "contours" else settings["mode"]]
 
 
 def claim_results(results: Path, cohort: str) -> None:

@@ -186,6 +186,11 @@ class ContourError(DoseledgerError):
     remedy = "Redraw or export the structure set again, on the series named in the sheet."
 
 
+class SegmentationFileError(DoseledgerError):
+    code = "segmentation_invalid"
+    remedy = "Export the segmentation again, on the voxels of the series named in the sheet."
+
+
 class QuantityError(DoseledgerError):
     code = "quantity_invalid"
     remedy = "Check the unit and the sign of the value."
@@ -199,6 +204,21 @@ class NuclideError(DoseledgerError):
 class RegistrationError(DoseledgerError):
     code = "registration_failed"
     remedy = "Look at the images: wrong patient, wrong cycle, or a field of view without overlap?"
+
+
+class SegmentationError(DoseledgerError):
+    code = "segmentation_refused"
+    remedy = "Correct the segmentation settings, or outline the organs by hand (contours)."
+
+
+class ReviewRejectedError(DoseledgerError):
+    code = "rejected_in_review"
+    remedy = "Give a corrected label map in review.tsv (decision edit), or leave the cycle out."
+
+
+class WeightsError(DoseledgerError):
+    code = "weights_unusable"
+    remedy = "Fetch the weights again on a machine with internet access, then copy the folder."
 
 
 class UnknownNameError(DoseledgerError):

@@ -5,8 +5,11 @@ rule segment:
         directory(f"{CYCLE}/segment"),
     log:
         f"{CYCLE_LOG}_segment.log",
+    # More by the profile (set-threads, set-resources): no number depends on them.
+    threads: 1
     resources:
-        mem_mb=lambda w, attempt: 2000 * attempt,
+        mem_mb=lambda w, attempt: segment_mem_mb(PLAN.settings["segment"]) * attempt,
+        gpu=0,
     params:
         version=stage_version("segment"),
         settings=PLAN.settings["segment"],

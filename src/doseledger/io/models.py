@@ -106,9 +106,11 @@ class Camera(SheetRow):
 class Region(SheetRow):
     """regions.tsv: from names in structure sets to regions of the ledger."""
 
-    source_name: Name = Field(description="Name in the structure set")
+    source_name: Name = Field(description="Name in the structure set, or class of the model")
     region: str = Field(pattern="^[a-z0-9_]+$", description="Name in the ledger")
-    kind: Literal["organ", "lesion"]
+    kind: Literal["organ", "marrow", "lesion"] = Field(
+        description="marrow: source_name is a vertebra; its spongiosa is what is left 5 mm inside of its surface"
+    )
     sct_code: str | None = Field(None, description="SNOMED CT code")
     laterality: Literal["left", "right"] | None = None
     part_of: str | None = Field(None, description="Region this one is summed into, e.g. kidneys")
@@ -140,6 +142,29 @@ class Patient(SheetRow):
     prior_kidney_dose_gy: float | None = Field(None, ge=0, lt=100)
 
 
+class Review(SheetRow):
+    """review.tsv (optional): what a person says of the masks of a time point."""
+
+    site: Label
+    patient: Label
+    cycle: int = Field(ge=1)
+    time_point: int = Field(ge=1)
+    decision: Literal["accept", "edit", "reject"] = Field(
+        description="edit: use label_map instead; reject: refuse the cycle"
+    )
+    label_map: str | None = Field(
+        None, description="For edit: NIfTI label map with names (dseg.tsv beside it), SEG or RTSTRUCT with all regions"
+    )
+    reviewer: Name = Field(description="Who decided: initials or a role")
+    comment: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.decision == "edit") != (self.label_map is not None):
+            raise ValueError("label_map: an edit needs a label map, and nothing else has one")
+        return self
+
+
 SHEETS: Final[dict[str, type[SheetRow]]] = {
     "scans": Scan,
     "administrations": Administration,
@@ -147,6 +172,7 @@ SHEETS: Final[dict[str, type[SheetRow]]] = {
     "regions": Region,
     "limits": Limit,
     "patients": Patient,
+    "review": Review,
 }
 
 
@@ -163,6 +189,7 @@ class Sheets(_Section):
     regions: str
     limits: str | None = None
     patients: str | None = None
+    review: str | None = None
 
 
 class Ingest(_Section):
@@ -175,7 +202,22 @@ class Ingest(_Section):
 class Segment(_Section):
     """Where the regions come from."""
 
-    source: Literal["contours"] = Field("contours", description="Back end")
+    source: Literal["contours", "totalsegmentator", "nnunet"] = Field(
+        "contours", description="Back end; what a model has no class for comes from the column contours"
+    )
+    mode: Literal["default", "fast", "fastest"] = Field(
+        "default", description="totalsegmentator, task total: voxels of 1.5, 3 or 6 mm"
+    )
+    tasks: tuple[Literal["total", "body", "head_glands_cavities"], ...] = Field(
+        ("total",), min_length=1, description="totalsegmentator: later tasks paint over earlier ones"
+    )
+    roi_subset: bool = Field(
+        True, description="totalsegmentator, task total: only the classes that regions.tsv names, on a crop around them"
+    )
+    weights: str | None = Field(
+        None, description="totalsegmentator: weights folder; without it TOTALSEG_WEIGHTS_PATH or the tool's own folder"
+    )
+    model: str | None = Field(None, description="nnunet: model folder TRAINER__PLANS__CONFIGURATION")
     lesion_policy: Literal["excluded"] = Field("excluded", description="Lesions are not part of the organ around them")
     operator_uncertainty_rel: float = Field(
         0.05, ge=0, lt=1, description="Variability of an outlined volume between operators"

@@ -78,30 +78,45 @@ def read_image(path: Path) -> tuple[NDArray[Any], Grid]:
     GeometryError
         No position in patient space, another unit than mm, sheared axes.
     """
+    image, grid = _opened(path)
+    try:
+        voxels = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return np.ascontiguousarray(voxels.transpose(2, 1, 0)), grid
+
+
+def read_grid(path: Path) -> Grid:
+    """Grid of an image, without its voxels; raises as `read_image`."""
+    return _opened(path)[1]
+
+
+def _opened(path: Path) -> tuple[Any, Grid]:
     if not Path(path).is_file():
         raise InputMissingError("the file does not exist", path=path)
     try:
         image: Any = nib.load(path)
-        voxels = np.asanyarray(image.dataobj)
+        shape = image.shape
     except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(image, nib.Nifti1Image) or len(shape) != 3:
         raise FileUnreadableError(
-            f"the file cannot be read as NIfTI: {error}", path=path, remedy="Write the file again."
-        ) from error
-    if not isinstance(image, nib.Nifti1Image) or voxels.ndim != 3:
-        raise FileUnreadableError(
-            "the file is not a three-dimensional NIfTI image", path=path, value=voxels.shape, remedy=_REMEDY
+            "the file is not a three-dimensional NIfTI image", path=path, value=shape, remedy=_REMEDY
         )
     if not int(image.header["sform_code"]) and not int(image.header["qform_code"]):
         raise GeometryError("the image has no position in patient space", path=path, remedy=_REMEDY)
     unit = image.header.get_xyzt_units()[0]
     if unit not in READ_UNITS:
         raise GeometryError("the spacing is not in mm", path=path, value=unit, expected="mm", remedy=_REMEDY)
-    x, y, z = (int(n) for n in voxels.shape)
+    x, y, z = (int(n) for n in shape)
     try:
-        grid = Grid.from_affine(np.asarray(image.affine), (z, y, x))
+        return image, Grid.from_affine(np.asarray(image.affine), (z, y, x))
     except GeometryError as error:
         raise GeometryError(error.what, path=path, value=error.value, remedy=_REMEDY) from error
-    return np.ascontiguousarray(voxels.transpose(2, 1, 0)), grid
+
+
+def _unreadable(path: Path, error: Exception) -> FileUnreadableError:
+    return FileUnreadableError(f"the file cannot be read as NIfTI: {error}", path=path, remedy="Write the file again.")
 
 
 def write_sidecar(path: Path, mapping: Mapping[str, Any]) -> None:

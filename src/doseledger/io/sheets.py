@@ -83,6 +83,7 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             regions=tuple(data["regions"]),
             data_origin=data["data_origin"],
             base=str(base),
+            review=tuple(c["review"]),
             problems=tuple(c["problems"]),
         )
         for c in data["cycles"]
@@ -113,17 +114,20 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     regions = _Sheet(paths["regions"], models.Region, unique=("source_name",))
     limits = _Sheet(paths.get("limits"), models.Limit)
     patients = _Sheet(paths.get("patients"), models.Patient, unique=("site", "patient"))
-    for sheet in (scans, administrations):
+    review = _Sheet(paths.get("review"), models.Review, unique=("site", "patient", "cycle", "time_point"))
+    for sheet in (scans, administrations, review):
         sheet.require_keys()
 
     keys = sorted({*scans.keys(), *administrations.keys()})
     if not keys:
         raise SheetError("the sheets name no cycle", path=paths["scans"])
     shared = [*cameras.problems, *regions.problems, *limits.problems, *patients.problems]
+    # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
+    shared += [record(e) for e in _strays(review, scans, paths)]
     cycles = []
     for key in keys:
         own_scans = sorted(scans.rows_of(key), key=lambda r: int(r["time_point"]))
-        problems = [*scans.problems_of(key), *administrations.problems_of(key), *shared]
+        problems = [*scans.problems_of(key), *administrations.problems_of(key), *review.problems_of(key), *shared]
         administration = next(iter(administrations.rows_of(key)), None)
         problems += [record(e) for e in _defects(key, own_scans, administration, administrations, cameras, paths)]
         cycles.append(
@@ -135,6 +139,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
                 # A cycle whose scan rows are all defective still had scans: it is refused, not "not imaged".
                 "scans": own_scans or [{"time_point": 1, "defective": True}] * bool(scans.problems_of(key)),
                 "cameras": [c for c in cameras.rows if c["site"] == key[0]],
+                "review": review.rows_of(key),
                 "problems": problems,
             }
         )
@@ -147,6 +152,23 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
         "limits": limits.rows,
         "patients": patients.rows,
     }
+
+
+def _strays(review: _Sheet, scans: _Sheet, paths: Mapping[str, Path]) -> Iterator[DoseledgerError]:
+    known = {tuple(row[c] for c in (*_KEY_COLUMNS, "time_point")) for row in scans.rows}
+    # Of a cycle with a defective scan row nobody can say which time points it has.
+    unclear = {key for key in scans.keys() if scans.problems_of(key)}
+    for row in review.rows:
+        key = tuple(row[c] for c in _KEY_COLUMNS)
+        if key not in unclear and (*key, row["time_point"]) not in known:
+            yield SheetError(
+                "the review is of a time point that the scan sheet does not have",
+                path=paths["review"].name,
+                tag="time_point",
+                value=" ".join(str(v) for v in (*key, row["time_point"])),
+                expected="site, patient, cycle and time_point of a scan",
+                remedy="Correct the key of the row.",
+            )
 
 
 def _defects(

@@ -31,7 +31,7 @@ class RegionSpec:
 
     label: int
     region: str
-    kind: Literal["organ", "lesion"]
+    kind: Literal["organ", "marrow", "lesion"]
     sct_code: str | None = None
     laterality: Literal["left", "right"] | None = None
     part_of: str | None = None

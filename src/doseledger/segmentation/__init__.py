@@ -1,8 +1,16 @@
-"""Where regions come from: back ends that turn a time point into a label map."""
+"""Where regions come from: back ends that turn the time points of a cycle into label maps."""
 
-from doseledger.segmentation.contours import LabelMap, label_map_from_contours
+from doseledger.segmentation.backends import REGISTRY, Options, ScanImages, check_model
+from doseledger.segmentation.contours import label_map_from_contours
+from doseledger.segmentation.labels import DrawnOn, LabelMap, Model
 
-#: Back ends; the keys are the values of config and of the column ``region_source``.
-REGISTRY = {"contours": label_map_from_contours}
-
-__all__ = ["REGISTRY", "LabelMap", "label_map_from_contours"]
+__all__ = [
+    "REGISTRY",
+    "DrawnOn",
+    "LabelMap",
+    "Model",
+    "Options",
+    "ScanImages",
+    "check_model",
+    "label_map_from_contours",
+]

@@ -1,18 +1,27 @@
-"""Back end ``contours``: outlines drawn by a person or another program, from an RTSTRUCT."""
+"""Back end ``contours``: regions outlined by a person or another program.
+
+They come as a structure set (RTSTRUCT), a DICOM segmentation (SEG) or a NIfTI label map with names; what
+a file is, is read from it, and all three end as the same `LabelMap`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from doseledger.errors import ContourError
+from doseledger.errors import ContourError, ModalityError, SegmentationFileError
 from doseledger.geometry import Grid
-from doseledger.io.dicom import Structure, read_structures, structure_mask
+from doseledger.io.dicom import read_segments, read_structures, segment_mask, structure_mask
+from doseledger.io.dicom.headers import collect_files, read_header, tag_name
+from doseledger.io.dicom.rtstruct import RTSTRUCT_STORAGE
+from doseledger.io.dicom.seg import SEG_STORAGE
+from doseledger.io.label_map import has_voxels_of, is_label_map, label_mask, read_label_map, require_voxels_of
 from doseledger.regions import RegionSpec
 
 
@@ -39,7 +48,7 @@ class LabelMap:
     overlapping
         Names of regions that lost voxels to another organ.
     unmapped
-        Names in the structure set that the region sheet does not know.
+        Names in the file that the region sheet does not know.
     """
 
     labels: NDArray[np.uint8]
@@ -48,67 +57,175 @@ class LabelMap:
     unmapped: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class _Outline:
+    """A region of any kind of file: its name, what it was drawn on, and its voxels on a grid."""
+
+    name: str
+    frame_of_reference_uid: str | None
+    series_uids: tuple[str, ...]
+    mask_on: Callable[[Grid], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawing:
+    """The regions of a file, how to find the image they were drawn on, and how to refuse it."""
+
+    outlines: tuple[_Outline, ...]
+    image_of: Callable[[Sequence[_Outline]], DrawnOn]
+    name_tag: str | None
+    error: type[ContourError | SegmentationFileError]
+
+
 def label_map_from_contours(
     path: Path, images: Sequence[DrawnOn], specs: Mapping[str, RegionSpec], display: str
 ) -> LabelMap:
-    """Fill the contours of a structure set.
+    """Voxels of the regions of a structure set, segmentation or label map.
 
     Organs are drawn in the order of their labels, then lesions: a lesion is never part of the organ
-    around it (``lesion_policy`` excluded).
+    around it (``lesion_policy`` excluded). A region of the sheet that the file has without a single voxel
+    is refused in a structure set, and left out otherwise: programs list organs outside the field.
 
     Parameters
     ----------
+    path
+        RTSTRUCT or SEG (or a folder with just this file), told apart by its SOP class; a label map by its
+        ending ``.nii`` or ``.nii.gz``.
     images
         CT (first, if there is one) and SPECT of the time point.
     specs
-        From names in structure sets to regions.
+        From names in the file to regions.
     display
         Name of the file in messages.
 
     Raises
     ------
-    ContourError
-        The set belongs to another image, or names no known region.
+    ContourError, SegmentationFileError
+        The file belongs to another image, or names no known region.
+    ModalityError
+        It is of none of the three kinds.
     """
-    structures = read_structures(path)
-    known = [s for s in structures if s.name in specs]
-    unmapped = tuple(s.name for s in structures if s.name not in specs)
+    drawing = _read(path, images, display)
+    known = [o for o in drawing.outlines if o.name in specs]
+    unmapped = tuple(o.name for o in drawing.outlines if o.name not in specs)
     if not known:
-        raise ContourError(
+        raise drawing.error(
             "no structure of the set is in the region sheet",
             path=display,
-            tag="ROIName (3006,0026)",
+            tag=drawing.name_tag,
             value=list(unmapped),
             expected=sorted(specs),
             remedy="Add the names to regions.tsv (column source_name).",
         )
-    image = _image_of(known, images, display)
+    image = drawing.image_of(known)
     labels = np.zeros(image.grid.shape, np.uint8)
     overlapping: set[str] = set()
     by_label = {spec.label: spec.region for spec in specs.values()}
-    for structure in sorted(known, key=lambda s: (specs[s.name].kind == "lesion", specs[s.name].label)):
-        spec = specs[structure.name]
-        mask = structure_mask(structure, image.grid)
+    for outline in sorted(known, key=lambda o: (specs[o.name].kind == "lesion", specs[o.name].label)):
+        spec = specs[outline.name]
+        mask = outline.mask_on(image.grid)
         if spec.kind == "organ":
             overlapping |= {by_label[int(v)] for v in np.unique(labels[mask]) if v not in (0, spec.label)}
         labels[mask] = spec.label
     return LabelMap(labels, image, frozenset(overlapping), unmapped)
 
 
-def _image_of(structures: Sequence[Structure], images: Sequence[DrawnOn], display: str) -> DrawnOn:
-    """The image the set refers to: by series, else the first one in its frame of reference."""
-    series = {uid for s in structures for uid in s.referenced_series_uids}
-    frames = {s.frame_of_reference_uid for s in structures}
-    for image in images:
-        if image.series_uid in series and frames == {image.frame_of_reference_uid}:
-            return image
-    for image in images:
-        if not series & {i.series_uid for i in images} and frames == {image.frame_of_reference_uid}:
-            return image
-    raise ContourError(
-        "the structure set was drawn on another image",
+def _read(path: Path, images: Sequence[DrawnOn], display: str) -> _Drawing:
+    if is_label_map(path):
+        return _label_map(path, images)
+    kind = read_header(collect_files(path)[0], tags=("SOPClassUID", "Modality"))
+    if kind.sop_class == RTSTRUCT_STORAGE:
+        return _structure_set(path, images, display)
+    if kind.sop_class in SEG_STORAGE:
+        return _segmentation(path, images, display)
+    raise ModalityError(
+        "the file holds no outlines",
         path=display,
-        tag="ReferencedFrameOfReferenceUID (3006,0024)",
-        value=sorted(str(uid) for uid in frames),
-        expected=sorted({i.frame_of_reference_uid for i in images}),
+        tag=tag_name("SOPClassUID"),
+        value=f"{kind.text('Modality')}, {kind.sop_class}",
+        expected="RTSTRUCT, SEG, or a label map .nii.gz",
+        remedy="Correct the path in scans.tsv (column contours).",
     )
+
+
+def _structure_set(path: Path, images: Sequence[DrawnOn], display: str) -> _Drawing:
+    """Outlines in patient coordinates fit any image of their frame of reference."""
+
+    def image_of(outlines: Sequence[_Outline]) -> DrawnOn:
+        series, frames = _drawn_on(outlines)
+        in_frame = _in_frame(frames, images)
+        named = [image for image in in_frame if image.series_uid in series]
+        if named:
+            return named[0]
+        if in_frame and not series & {image.series_uid for image in images}:
+            return in_frame[0]
+        raise ContourError(
+            "the structure set was drawn on another image",
+            path=display,
+            tag=tag_name("ReferencedFrameOfReferenceUID"),
+            value=sorted(str(uid) for uid in frames),
+            expected=sorted(str(i.frame_of_reference_uid) for i in images),
+        )
+
+    outlines = tuple(
+        _Outline(s.name, s.frame_of_reference_uid, s.referenced_series_uids, partial(structure_mask, s))
+        for s in read_structures(path)
+    )
+    return _Drawing(outlines, image_of, tag_name("ROIName"), ContourError)
+
+
+def _segmentation(path: Path, images: Sequence[DrawnOn], display: str) -> _Drawing:
+    """Voxels belong to the image that the file names: not to another one of the same frame of reference."""
+
+    def image_of(outlines: Sequence[_Outline]) -> DrawnOn:
+        series, frames = _drawn_on(outlines)
+        in_frame = _in_frame(frames, images)
+        if not in_frame:
+            raise SegmentationFileError(
+                "the segmentation lies in another frame of reference",
+                path=display,
+                tag=tag_name("FrameOfReferenceUID"),
+                value=sorted(str(uid) for uid in frames),
+                expected=sorted(str(i.frame_of_reference_uid) for i in images),
+            )
+        # Without series and without a frame of reference, nothing says that it is this patient.
+        named = [i for i in in_frame if i.series_uid in series or (not series and frames != {None})]
+        if not named:
+            raise SegmentationFileError(
+                "the segmentation was drawn on another series",
+                path=display,
+                tag=tag_name("ReferencedSeriesSequence"),
+                value=sorted(series),
+                expected=sorted(str(i.series_uid) for i in in_frame),
+            )
+        return named[0]
+
+    outlines = tuple(
+        _Outline(s.name, s.frame_of_reference_uid, s.referenced_series_uids, partial(segment_mask, s))
+        for s in read_segments(path)
+    )
+    return _Drawing(outlines, image_of, tag_name("SegmentLabel"), SegmentationFileError)
+
+
+def _label_map(path: Path, images: Sequence[DrawnOn]) -> _Drawing:
+    """NIfTI names no series and no frame of reference: the image is the one with the same voxels."""
+    label_map = read_label_map(path)
+
+    def image_of(_: Sequence[_Outline]) -> DrawnOn:
+        fitting = [image for image in images if has_voxels_of(label_map, image.grid)]
+        if not fitting:
+            require_voxels_of(label_map, images[0].grid)
+        return fitting[0]
+
+    names = dict.fromkeys(label_map.names.values())
+    outlines = tuple(_Outline(name, None, (), partial(label_mask, label_map, name)) for name in names)
+    return _Drawing(outlines, image_of, None, SegmentationFileError)
+
+
+def _drawn_on(outlines: Sequence[_Outline]) -> tuple[set[str], set[str | None]]:
+    """Series and frames of reference that outlines name."""
+    return {uid for o in outlines for uid in o.series_uids}, {o.frame_of_reference_uid for o in outlines}
+
+
+def _in_frame(frames: set[str | None], images: Sequence[DrawnOn]) -> list[DrawnOn]:
+    return [image for image in images if frames == {image.frame_of_reference_uid}]

@@ -15,7 +15,7 @@ from doseledger.io.nifti import read_image, write_image, write_sidecar
 from doseledger.regions import RegionSpec
 from doseledger.registration import REGISTRY, Metric, RigidTransform, dice, resample
 from doseledger.steps.layout import ALIGNMENT, scan_file
-from doseledger.steps.segment import read_specs
+from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job
 
 STAGE_VERSION: Final[int] = 1

@@ -18,7 +18,7 @@ from doseledger.geometry import Grid
 from doseledger.io.tables import read_rows
 from doseledger.regions import RegionSpec, hard_labels
 from doseledger.steps.kinetics import reference_fractions
-from doseledger.steps.segment import read_specs
+from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import OUTCOME, failure_of, read_outcome
 
 #: Stage that writes a table.

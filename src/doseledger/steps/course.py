@@ -17,7 +17,7 @@ from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_row
 from doseledger.steps.ingest import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
 from doseledger.steps.pictures import cycle_slices
-from doseledger.steps.segment import region_specs
+from doseledger.steps.specs import region_specs
 from doseledger.steps.stage import Job
 
 STAGE_VERSION: Final[int] = 1

@@ -21,7 +21,7 @@ from doseledger.steps.ingest import administered_mbq
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
 from doseledger.steps.organ_rows import Result, camera_of, region_rows
-from doseledger.steps.segment import SOFT_TISSUE_G_PER_ML
+from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
 
 STAGE_VERSION: Final[int] = 1

@@ -17,7 +17,7 @@ from doseledger.kinetics import CurveFit, fit_curve, fit_voxels, single_time_poi
 from doseledger.nuclides import nuclide
 from doseledger.regions import REMAINDER, WHOLE_FIELD, RegionSpec, hard_labels, region_fractions, sums_of
 from doseledger.steps.layout import ALIGNMENT, TIA_MAP, scan_file
-from doseledger.steps.segment import read_specs
+from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
 

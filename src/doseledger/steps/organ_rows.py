@@ -25,7 +25,7 @@ from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
 from doseledger.steps.ingest import administered_mbq
 from doseledger.steps.layout import ALIGNMENT
-from doseledger.steps.segment import read_specs
+from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import MBQ_PER_GBQ
 

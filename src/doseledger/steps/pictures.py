@@ -15,7 +15,7 @@ from doseledger.registration import RigidTransform, resample
 from doseledger.report.figures import CycleSlices
 from doseledger.steps.collect import FinishedCycle
 from doseledger.steps.layout import ALIGNMENT, dose_file, scan_file
-from doseledger.steps.segment import BODY_HU
+from doseledger.steps.region_rows import BODY_HU
 
 #: Voxel of the pictures: fine enough for outlines on a screen.
 PICTURE_VOXEL_MM: Final = 3.0

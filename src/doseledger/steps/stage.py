@@ -37,12 +37,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage gets: input folders by stage, the folder to write to, settings and sheet rows."""
+    """What a stage gets: input folders by stage, the folder to write to, settings, sheet rows, and a machine.
+
+    `threads` and `gpus` are what the scheduler has granted; no number depends on them.
+    """
 
     inputs: Mapping[str, tuple[Path, ...]]
     out: Path
     settings: Row
     rows: Row
+    threads: int = 1
+    gpus: int = 0
 
     def one(self, stage: str) -> Path:
         """The single input folder of a stage."""
@@ -73,6 +78,8 @@ class _Snakemake(Protocol):
     output: Any
     params: Any
     log: Any
+    threads: int
+    resources: Any
 
 
 def run(stage: str, snakemake: _Snakemake) -> None:
@@ -85,7 +92,16 @@ def run(stage: str, snakemake: _Snakemake) -> None:
     output = Path(str(snakemake.output[0]))
     settings, rows = dict(snakemake.params.settings), dict(snakemake.params.rows)
     try:
-        outcome = run_stage(stage, inputs=inputs, output=output, settings=settings, rows=rows)
+        gpus = int(snakemake.resources.get("gpu", 0))
+        outcome = run_stage(
+            stage,
+            inputs=inputs,
+            output=output,
+            settings=settings,
+            rows=rows,
+            threads=int(snakemake.threads),
+            gpus=gpus,
+        )
     except Exception:
         logging.getLogger(__name__).exception("%s failed", stage)
         raise
@@ -94,7 +110,16 @@ def run(stage: str, snakemake: _Snakemake) -> None:
     sys.stdout.write(f"stage {stage:<11} {key} {outcome['status']}{reason}\n")
 
 
-def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Path, settings: Row, rows: Row) -> Row:
+def run_stage(
+    stage: str,
+    *,
+    inputs: Mapping[str, tuple[Path, ...]],
+    output: Path,
+    settings: Row,
+    rows: Row,
+    threads: int = 1,
+    gpus: int = 0,
+) -> Row:
     """Run one stage under the contract and return its outcome.
 
     Raises
@@ -106,7 +131,7 @@ def run_stage(stage: str, *, inputs: Mapping[str, tuple[Path, ...]], output: Pat
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{stage}{PARTIAL}", dir=output.parent))
-    job = Job(inputs=inputs, out=partial, settings=settings, rows=rows)
+    job = Job(inputs=inputs, out=partial, settings=settings, rows=rows, threads=threads, gpus=gpus)
     try:
         module: StepModule = importlib.import_module(f"doseledger.steps.{stage}")
         upstream = [read_outcome(folder) for folders in inputs.values() for folder in folders]

@@ -1,0 +1,50 @@
+"""Train the demo weights: ``python recipes/demo_weights/train.py --out src/doseledger/data/demo_weights``."""
+
+from __future__ import annotations
+
+import os
+
+# Sums in one order, before any library starts its threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from export import write_network
+from network import as_half, train, training_cases, training_volumes
+from phantoms import classes
+
+#: Seeds of the training patients count from here; cohorts and tests use small seeds.
+FIRST_SEED: Final = 10_000
+PATIENTS: Final = 48
+STEPS: Final = 300
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--patients", type=int, default=PATIENTS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
+
+    class_ids = classes()
+    channel_of = np.zeros(256, np.uint8)
+    channel_of[list(class_ids)] = np.arange(1, len(class_ids) + 1)
+    volumes = training_volumes(training_cases(arguments.patients, FIRST_SEED), channel_of)
+    logging.info("%d virtual CTs after %.0f CPU-s", len(volumes), time.process_time())
+    parameters = as_half(train(volumes, class_ids, arguments.steps))
+    write_network(
+        arguments.out, parameters, class_ids, seed=FIRST_SEED, patients=arguments.patients, steps=arguments.steps
+    )
+    logging.info("done after %.0f CPU-s", time.process_time())
+
+
+if __name__ == "__main__":
+    main()
