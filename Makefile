@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint real golden lock schemas clean
+.PHONY: help setup demo test lint real truth golden lock schemas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,6 +15,7 @@ help:
 	@echo "make real    two real scans of one patient (data not in the repository)"
 	@echo "make lint    the static checks of make test alone"
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
+	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
 	@echo "make golden  accept new table hashes after a version bump"
 
 setup: $(INSTALLED)
@@ -52,6 +53,13 @@ real: $(INSTALLED)
 	$(BIN)/python recipes/umich_lu177.py $(REAL) results/real-input
 	$(BIN)/doseledger run results/real-input/config.yaml
 	$(BIN)/doseledger summary results/real-input/config.yaml --scans
+
+# The engine is licensed GPL-3 and has an environment and a process of its own.
+truth: $(INSTALLED)
+	$(PYTHON) -m venv $(VENV)/ompmc
+	$(VENV)/ompmc/bin/python -m pip install --quiet --requirement envs/ompmc.txt
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python recipes/truth/dose_truth.py recipes/truth/demo.yaml \
+	  --out src/doseledger/phantom/true_dose.csv --record recipes/truth/demo_dose.json
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden

@@ -2,7 +2,7 @@
 
 Two patients go through projection, Poisson noise and OSEM: a virtual one, and the real anatomy of the voxel maps.
 Counts are projected from a grid twice as fine as that of the reconstruction, whose voxels so cannot be the truth.
-Each file holds the truth, the counts, the image without noise and two images with different noise.
+Each file holds the truth, counts, the image without noise and images with different noise.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from doseledger.geometry import Grid, Vector
 from doseledger.phantom import design
 from doseledger.phantom.cycle import draw_cycle
+from doseledger.phantom.imaging import body_radius_mm
 from doseledger.phantom.maps import true_maps
 from doseledger.phantom.osem import osem
 from doseledger.phantom.patients import draw_patient, stream
@@ -36,6 +37,9 @@ VIEWS: Final = 60
 CLEARANCE_MM: Final = 25.0
 ITERATIONS: Final = 8
 SUBSETS: Final = 6
+REALISATIONS: Final = 4
+#: Bits of float16 that are not stored: what is left is good to 0.8 %, and packs much better.
+_DROPPED_BITS: Final = 4
 SEED: Final = 1
 #: The counts are those of this camera.
 CAMERA: Final = CAMERAS[0]
@@ -47,9 +51,16 @@ _BODY_G_PER_ML: Final = 0.15
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """Truth on the fine grid, and labels on the grid of the reconstruction, ``(z, y, x)``."""
+    """Truth on the fine grid, and labels on the grid of the reconstruction, ``(z, y, x)``.
+
+    Attributes
+    ----------
+    radius_mm
+        Of the body, as the virtual cameras count with it.
+    """
 
     name: str
+    radius_mm: float
     fine: Grid
     activity_kbq_per_ml: Image
     density_g_per_ml: Image
@@ -73,7 +84,15 @@ def virtual_patient() -> Patient:
     fine, coarse = grid_at(centre_mm, FINER), grid_at(centre_mm)
     maps, labelled = true_maps(cycle, TIME_H, fine), true_maps(cycle, TIME_H, coarse)
     activity = maps.activity_bq_per_ml / np.float32(_BQ_PER_KBQ)
-    return Patient("virtual", fine, activity, maps.density_g_per_ml, labelled.labels, labelled.regions)
+    return Patient(
+        "virtual",
+        body_radius_mm(cycle.torso),
+        fine,
+        activity,
+        maps.density_g_per_ml,
+        labelled.labels,
+        labelled.regions,
+    )
 
 
 def voxel_patient(folder: Path) -> Patient:
@@ -84,14 +103,14 @@ def voxel_patient(folder: Path) -> Patient:
     for number, name in enumerate(REGIONS, start=1):
         labels[resample_mean(real.masks[name].astype(np.float32), real.grid, coarse) > 0.5] = number
     density = resample_mean(real.density_g_per_ml, real.grid, fine)
-    return Patient("patient15", fine, activity, density, labels, tuple(REGIONS))
+    return Patient("patient15", real.radius_mm, fine, activity, density, labels, tuple(REGIONS))
 
 
 def measure(patient: Patient) -> dict[str, Any]:
     """Counts, images, and what one needs to repeat them."""
     coarse = grid_at(patient.fine.centre_mm)
     activity, density = (
-        resample_mean(values, patient.fine, coarse).astype(np.float16)
+        _rounded(resample_mean(values, patient.fine, coarse))
         for values in (patient.activity_kbq_per_ml, patient.density_g_per_ml)
     )
     active = (patient.density_g_per_ml > _BODY_G_PER_ML) & (patient.activity_kbq_per_ml > 0.0)
@@ -106,9 +125,10 @@ def measure(patient: Patient) -> dict[str, Any]:
     projector, scale = _projector(density, coarse, orbit), counts_per_kbq * coarse.voxel_volume_ml
     body = density > _BODY_G_PER_ML
     noisy = [
-        stream(SEED, "osem", patient.name, realisation).poisson(expected).astype(np.uint16) for realisation in range(2)
+        stream(SEED, "osem", patient.name, realisation).poisson(expected).astype(np.uint16)
+        for realisation in range(REALISATIONS)
     ]
-    images = [
+    noise_free, *images = [
         osem(projector, counts.astype(np.float32), scale=scale, iterations=ITERATIONS, subsets=SUBSETS)
         for counts in (expected, *noisy)
     ]
@@ -117,11 +137,12 @@ def measure(patient: Patient) -> dict[str, Any]:
         "origin_mm": coarse.origin_mm,
         "angles_deg": orbit.angles_deg,
         "radii_mm": orbit.radii_mm,
+        "radius_mm": round(patient.radius_mm, 3),
         "scale": scale,
         "iterations": ITERATIONS,
         "subsets": SUBSETS,
         "regions": patient.regions,
-        "log_likelihood": images[1].log_likelihood,
+        "log_likelihood": images[0].log_likelihood,
     }
     return {
         "facts": json.dumps(facts),
@@ -129,10 +150,8 @@ def measure(patient: Patient) -> dict[str, Any]:
         "density_g_per_ml": density,
         "labels": patient.labels,
         "counts": noisy[0],
-        **{
-            name: np.where(body, image.image, 0.0).astype(np.float16)
-            for name, image in zip(("image_noise_free", "image_a", "image_b"), images, strict=True)
-        },
+        "image_noise_free": _rounded(np.where(body, noise_free.image, 0.0)),
+        "images": np.stack([_rounded(np.where(body, image.image, 0.0)) for image in images]),
     }
 
 
@@ -141,6 +160,13 @@ def grid_at(centre_mm: Vector, finer: int = 1) -> Grid:
     z, y, x = (n * finer for n in SHAPE)
     origin = [centre - (n - 1) / 2.0 * step for centre, n in zip(centre_mm, (x, y, z), strict=True)]
     return Grid((z, y, x), (step, step, step), (origin[0], origin[1], origin[2]))
+
+
+def _rounded(values: NDArray[np.floating]) -> NDArray[np.float16]:
+    step = np.uint16(1 << _DROPPED_BITS)
+    # The codes of positive float16 numbers are in order of the numbers: rounding one rounds the other.
+    bits = values.astype(np.float16).view(np.uint16)
+    return ((bits + step // 2) // step * step).view(np.float16)
 
 
 def _projector(density_g_per_ml: NDArray[np.floating], grid: Grid, orbit: Orbit) -> Projector:

@@ -1,7 +1,7 @@
-"""True absorbed doses of a virtual cohort: ``python recipes/truth/dose_truth.py COHORT.yaml --out TABLE.csv``.
+"""True absorbed doses of a virtual cohort: ``dose_truth.py COHORT.yaml --out TABLE.csv --record FILE.json``.
 
 For every patient-cycle the true time-integrated activity goes through coupled electron-photon Monte Carlo on voxels
-of 2.4 mm. The table is keyed by the cohort's seed; a JSON file beside it says what went in. README.md has the method.
+of 2.4 mm. The table is keyed by the cohort's seed; a JSON file says what went in. README.md has the method.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from doseledger.phantom import design
 from doseledger.phantom.cycle import Cycle, draw_cycle
 from doseledger.phantom.patients import draw_patient
 from doseledger.phantom.torso import SUMS
+from doseledger.phantom.truth_rows import organ_truth_sha256
 from doseledger.units import BQ_PER_MBQ, G_PER_KG, J_PER_KEV, SECONDS_PER_HOUR
 
 #: Raised when the method changes: numbers of different versions are not the same truth.
 RECIPE_VERSION: Final = 1
 COLUMNS: Final = (
+    "seed",
     "site",
     "patient",
     "cycle",
@@ -38,8 +40,8 @@ COLUMNS: Final = (
     "absorbed_dose_gy",
     "u_mc_rel",
     "histories",
-    "seed",
     "engine",
+    "organ_truth_sha256",
 )
 BATCHES: Final = 8
 #: Of each of two kinds of electrons, and photons: 40 s on one core; kidneys and lesions of 30 g within 0.1 %.
@@ -71,7 +73,8 @@ class Cohort:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cohort", type=Path, help="seed, sites, patients, cycles and size of the cohort")
-    parser.add_argument("--out", type=Path, required=True, help="table to write; a .json file goes beside it")
+    parser.add_argument("--out", type=Path, required=True, help="table to write")
+    parser.add_argument("--record", type=Path, required=True, help="JSON file to write: what went in")
     parser.add_argument("--engine-python", type=Path, default=Path(".venv/ompmc/bin/python"))
     parser.add_argument("--electrons", type=int, default=ELECTRONS, help="histories of each kind of electron")
     parser.add_argument("--photons", type=int, default=PHOTONS)
@@ -95,7 +98,7 @@ def main() -> None:
         "cycles": [facts for _, facts in results],
     }
     text = json.dumps(record, indent=2, default=list)
-    arguments.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    arguments.record.write_text(text + "\n", encoding="utf-8")
 
 
 def dose_of(cycle: Cycle, histories: dict[str, int], engine_python: Path) -> tuple[list[Row], dict[str, Any]]:
@@ -150,16 +153,6 @@ def region_energy_j(maps: RegionMaps, absorbed: Absorbed, emission: Emission) ->
     return np.asarray(energy_kev * joule * maps.volume_ml / maps.voxel_ml)
 
 
-def organ_truth_sha256(cycle: Cycle) -> str:
-    """Hash of mass, volume and TIA of all regions as truth tables print them: does a dose belong to a truth?"""
-    lines = [
-        f"{region},{cycle.torso.mass_g(region):.8g},{cycle.torso.volume_ml(region):.8g},{curve.tia_mbq_h:.8g}"
-        for region, curve in sorted(cycle.curves.items())
-        if region != "rest"
-    ]
-    return sha256("\n".join(lines).encode()).hexdigest()
-
-
 def seed_of(cycle: Cycle) -> int:
     """Seed of one patient-cycle, the same in a larger cohort."""
     text = "/".join(str(part) for part in (cycle.seed, *cycle.key.values(), "dose"))
@@ -176,13 +169,14 @@ def write_table(path: Path, rows: list[Row]) -> None:
 def _row(cycle: Cycle, region: str, energy_j: Floats, mass_g: float, histories: int) -> Row:
     mean_j = float(energy_j.mean())
     return {
+        "seed": cycle.seed,
         **cycle.key,
         "region": region,
         "absorbed_dose_gy": f"{mean_j / (mass_g / G_PER_KG):.6g}",
         "u_mc_rel": f"{float(energy_j.std(ddof=1)) / np.sqrt(energy_j.size) / mean_j:.2g}",
         "histories": histories,
-        "seed": cycle.seed,
         "engine": ENGINE,
+        "organ_truth_sha256": organ_truth_sha256(cycle),
     }
 
 

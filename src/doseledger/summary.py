@@ -12,8 +12,8 @@ from doseledger.cohort import Row
 from doseledger.steps.cohort_page import read_cohort_table
 from doseledger.steps.layout import PAGE
 
-#: Truth column that the reported dose is compared with: energy of the electrons, absorbed locally.
-TRUE_DOSE: Final = "dose_local_gy"
+#: True doses by all radiations; where nobody has computed them, those by the region's own electrons alone.
+TRUE_DOSE, TRUE_LOCAL_DOSE = "absorbed_dose_gy", "dose_local_gy"
 KEYS: Final = ["site", "patient", "cycle", "region"]
 
 
@@ -82,10 +82,12 @@ def _against_truth(doses: Sequence[Row], folder: Path) -> str:
     own = pd.DataFrame(doses)[[*KEYS, "absorbed_dose_gy", "dose_low_gy", "dose_high_gy", "tia_mbq_h", "mass_g"]]
     true = pd.read_csv(folder / "organ_truth.csv")
     both = own.merge(true, on=KEYS, suffixes=("", "_true"))
-    both["dose"] = both["absorbed_dose_gy"] / both[TRUE_DOSE]
+    known = both[f"{TRUE_DOSE}_true"]
+    true_gy = known.fillna(both[TRUE_LOCAL_DOSE])
+    both["dose"] = both["absorbed_dose_gy"] / true_gy
     both["TIA"] = both["tia_mbq_h"] / both["tia_mbq_h_true"]
     both["mass"] = both["mass_g"] / both["mass_g_true"]
-    both["inside"] = both["dose_low_gy"].le(both[TRUE_DOSE]) & both["dose_high_gy"].ge(both[TRUE_DOSE])
+    both["inside"] = both["dose_low_gy"].le(true_gy) & both["dose_high_gy"].ge(true_gy)
     lines = [
         {
             "site": site,
@@ -99,7 +101,10 @@ def _against_truth(doses: Sequence[Row], folder: Path) -> str:
         }
         for (site, region), group in both.groupby(["site", "region"])
     ]
-    note = "True dose: electrons of the region's own decays, absorbed locally (truth/README.md)."
+    note = (
+        f"True dose: Monte Carlo with all radiations for {known.notna().sum()} of {len(both)} rows, else by\n"
+        "the electrons of the region's own decays, absorbed locally (truth/README.md)."
+    )
     return f"{_table(lines)}\n{note}"
 
 

@@ -35,7 +35,8 @@ from doseledger.phantom.voxel_patient import (
     read_voxel_patient,
     resample_mean,
 )
-from doseledger.phantom.voxel_study import SCAN_TIMES_H, region_rows, simulate_patient15
+from doseledger.phantom.sheets import SOURCE_NAMES
+from doseledger.phantom.voxel_study import SCAN_TIMES_H, simulate_patient15
 
 DATA = Path(os.environ.get("DOSELEDGER_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 MAPS = DATA / "lu177_patient15_voxelphantom"

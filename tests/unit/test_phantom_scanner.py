@@ -27,7 +27,8 @@ from doseledger.phantom.scanner import (
 )
 
 GRID = Grid((40, 48, 48), (4.8, 4.8, 4.8), (-112.8, -112.8, -93.6))
-ADMIN, START, NONE = CAMERAS
+ADMIN, _, NONE = CAMERAS
+START = replace(CAMERAS[1], decay_correction="START")
 
 
 FWHM_PER_SIGMA = 2.0 * float(np.sqrt(2.0 * log(2.0)))

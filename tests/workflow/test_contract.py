@@ -29,21 +29,21 @@ def outcomes(cohort: Cohort) -> dict[tuple[object, ...], dict[str, object]]:
 
 
 def test_refused_cycle_flows_on_as_rows(micro: Cohort) -> None:
-    refused = [outcomes(micro)[("B", "P1", 2, stage)] for stage in CYCLE_STAGES]
+    refused = [outcomes(micro)[("A", "P1", 2, stage)] for stage in CYCLE_STAGES]
     assert {row["status"] for row in refused} == {"refused"}
     assert {row["origin_stage"] for row in refused} == {"ingest"}
     assert {row["code"] for row in refused} == {"unit_unknown"}
     sentence = str(refused[0]["sentence"])
-    for part in ("Units (0054,1001)", "GML", "patient P1", "cycle 2", "dicom/site-B/sub-P1/ses-c2/tp-1/spect", "BQML"):
+    for part in ("Units (0054,1001)", "GML", "patient P1", "cycle 2", "dicom/site-A/sub-P1/ses-c2/tp-1/spect", "BQML"):
         assert part in sentence
-    assert str(refused[0]["file"]).startswith("dicom/site-B")
-    folder = micro.results / "site-B/sub-P1/ses-c2/dose"
+    assert str(refused[0]["file"]).startswith("dicom/site-A")
+    folder = micro.results / "site-A/sub-P1/ses-c2/dose"
     assert [p.name for p in folder.iterdir() if not p.name.startswith(".")] == ["outcome.json"]
 
 
 def test_refused_cycle_makes_the_course_incomplete_and_never_zero(micro: Cohort) -> None:
     course = {(r["site"], r["region"]): r for r in rows(micro, "course") if r["limit_quantity"] == "absorbed_dose"}
-    own, other = course[("B", "kidneys")], course[("A", "kidneys")]
+    own, other = course[("A", "kidneys")], course[("B", "kidneys")]
     assert (own["cycles_given"], own["cycles_counted"], own["cumulative_status"]) == (2, 1, "incomplete")
     assert own["activity_left_mbq"] is None
     assert own["fraction_of_limit"] is None
@@ -63,7 +63,7 @@ def test_the_same_patient_label_at_two_sites_stays_apart(micro: Cohort) -> None:
         for r in rows(micro, "organ_dose")
         if r["patient"] == "P1" and r["region"] == "kidneys"
     }
-    assert set(doses) == {("A", 1), ("A", 2), ("B", 1)}
+    assert set(doses) == {("A", 1), ("B", 1), ("B", 2)}
     assert len(set(doses.values())) == 3
 
 

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi, radians, sin
+from math import cos, pi, radians, sin, sqrt
 from typing import Final
 
 import numpy as np
@@ -97,6 +97,11 @@ class Phantom:
     @property
     def volume_ml(self) -> float:
         return _volume_ml(self.body)
+
+    @property
+    def radius_mm(self) -> float:
+        """Radius of the circle with the area of the body's section."""
+        return sqrt(float(self.body.half_mm[0] * self.body.half_mm[1]))
 
     @property
     def activity_mbq(self) -> float:

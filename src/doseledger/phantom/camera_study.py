@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import exp
 from pathlib import Path
@@ -20,7 +21,7 @@ from doseledger.geometry import Grid
 from doseledger.nuclides import nuclide
 from doseledger.phantom.camera_phantoms import Filled, Phantom, phantoms
 from doseledger.phantom.design import FIELDS, NUCLIDE, Site
-from doseledger.phantom.dialects import DEFAULT_DIALECT, SpectFacts, store_spect
+from doseledger.phantom.dialects import SpectFacts, store_spect
 from doseledger.phantom.dicom_base import Subject, Visit
 from doseledger.phantom.dicom_contours import Outline, write_rtstruct
 from doseledger.phantom.dicom_images import Injection, write_ct
@@ -51,15 +52,18 @@ _BETWEEN_PHANTOMS: Final = timedelta(hours=2)
 _PAUSE_BEFORE_CT: Final = timedelta(minutes=2)
 
 
-def write_camera_study(out: Path, site: Site, seed: int, *, dialect: str = DEFAULT_DIALECT) -> Path:
+def write_camera_study(out: Path, site: Site, seed: int, *, dialect: str | None = None) -> Path:
     """Image the three phantoms with the site's camera and write DICOM and truth.
+
+    The cylinder gives the sensitivity where images are in counts: those of its photopeak over its
+    activity and the time on the clock. It is what the site states times the calibration error.
 
     Parameters
     ----------
     out
         Folder to write to: ``<phantom>/spect``, ``<phantom>/ct``, ``<phantom>/rtstruct.dcm`` and ``truth.csv``.
     dialect
-        How the site's archive exports SPECT: a key of `dialects.DIALECTS`.
+        A key of `dialects.DIALECTS`; that of the site's own archive if none is given.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def write_camera_study(out: Path, site: Site, seed: int, *, dialect: str = DEFAU
     rows = []
     for index, phantom in enumerate(phantoms()):
         scan_start = _FIRST_SCAN + index * _BETWEEN_PHANTOMS
-        _image(out / phantom.name, phantom, site, seed, scan_start, dialect)
+        _image(out / phantom.name, phantom, site, seed, scan_start, dialect or site.dialect)
         rows += [_truth_row(site, phantom, part) for part in phantom.parts]
     path = out / "truth.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -87,9 +91,11 @@ def write_camera_study(out: Path, site: Site, seed: int, *, dialect: str = DEFAU
 
 def _image(folder: Path, phantom: Phantom, site: Site, seed: int, scan_start: datetime, dialect: str) -> None:
     fields, key = FIELDS["demo"], (site.label, "phantom", phantom.name)
+    # Phantoms are shorter than a field: one bed position has all of the time.
+    camera = replace(site.camera, bed_times=(1.0,))
     visit = Visit(
         subject=_subject(site, phantom),
-        camera=site.camera,
+        camera=camera,
         key="/".join(str(part) for part in (seed, *key)),
         description=f"Lu177 phantom {phantom.name} SPECT/CT",
         scan_start=scan_start,
@@ -101,12 +107,12 @@ def _image(folder: Path, phantom: Phantom, site: Site, seed: int, scan_start: da
         infusion_min=0.0,
         administered_mbq=round(phantom.activity_mbq * exp(nuclide(NUCLIDE).decay_constant_per_h * decay_h), 1),
     )
-    ct = image_ct(phantom.hounsfield(fields.ct), stream(seed, *key, "ct noise"))
-    ct_start = scan_start + timedelta(seconds=site.camera.duration_s) + _PAUSE_BEFORE_CT
+    ct = image_ct(phantom.hounsfield(fields.ct), stream(seed, *key, "ct noise"), radius_mm=phantom.radius_mm)
+    ct_start = scan_start + timedelta(seconds=camera.duration_s) + _PAUSE_BEFORE_CT
     ct_uids = write_ct(folder / "ct", ct, fields.ct, visit, ct_start)
     write_rtstruct(folder / "rtstruct.dcm", _outlines(phantom.parts, fields.ct), visit, ct_uids)
-    truth = phantom.activity_map(fields.spect)
-    reading = image_spect(truth, fields.spect, site.camera, stream(seed, *key, "spect noise"))
+    truth, rng = phantom.activity_map(fields.spect), stream(seed, *key, "spect noise")
+    reading = image_spect(truth, fields.spect, camera, rng, radius_mm=phantom.radius_mm)
     store_spect(folder / "spect", reading, fields.spect, SpectFacts(visit, filling), dialect)
 
 

@@ -19,6 +19,7 @@ from doseledger.phantom.design import Site, Size
 from doseledger.phantom.dicom_images import Injection
 from doseledger.phantom.patients import VirtualPatient, stream
 from doseledger.phantom.persons import draw_curves, in_cycle
+from doseledger.phantom.scanner import Camera
 from doseledger.phantom.shapes import Image
 from doseledger.phantom.torso import BLADDER, RESIDUAL_URINE_ML, Torso
 from doseledger.phantom.truth import REST, VOIDING_H, Curve, urine_mbq, urine_tia_mbq_h
@@ -75,6 +76,10 @@ class Cycle:
     @property
     def mid_infusion(self) -> datetime:
         return self.injection.start + timedelta(minutes=self.injection.infusion_min / 2.0)
+
+    @property
+    def camera(self) -> Camera:
+        return self.site.camera_of(self.size)
 
     def rng(self, *key: object) -> np.random.Generator:
         return stream(self.seed, *self.key.values(), *key)

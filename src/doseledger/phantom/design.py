@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from string import ascii_uppercase
 from typing import Final, Literal, get_args
@@ -26,8 +26,8 @@ NOMINAL_RESIDUAL_MBQ: Final = 50.0
 
 #: What each kind of site gives.
 _PHARMACEUTICALS: Final = (DOTATATE, DOTATATE, PSMA_617)
-#: How the archive of each kind of site exports SPECT.
-DIALECTS: Final = ("pt-bqml", "pt-bqml", "pt-bqml")
+#: How the archive of each kind of site exports SPECT: a key of `dialects.DIALECTS`.
+_DIALECTS: Final = ("pt-bqml", "nm-counts", "nm-rwv")
 #: Scan times in hours after mid-infusion by kind of site, in cycles of odd and even number in turn.
 _SCHEDULES: Final = (
     ((4.0, 24.0, 96.0, 168.0), (4.0, 24.0, 96.0, 168.0)),
@@ -37,6 +37,9 @@ _SCHEDULES: Final = (
 #: Actual times scatter by this share of the nominal time, and by no more than two hours.
 _TIME_SPREAD_REL: Final = 0.1
 _TIME_SPREAD_MAX_H: Final = 2.0
+
+#: Over the scan time of the camera: 16-bit pixels hold the counts of voxels of any size.
+_SCAN_TIME: Final[dict[Size, float]] = {"demo": 1.0, "micro": 0.2}
 
 #: First injections fall in April: with cycles eight weeks apart, neither end of daylight-saving time
 #: in Europe or North America lies between an injection and its scans, and all dates are in 2025.
@@ -57,8 +60,9 @@ _LONG_CENTRE_Z_MM: Final = 92.0
 class Site:
     """A hospital: its letter, and its kind.
 
-    Kind 0 gives DOTATATE and scans four times, kind 1 gives DOTATATE and scans two or three times,
-    kind 2 gives PSMA-617 and scans once or twice with a field from the bladder to the parotid glands.
+    Kind 0 gives DOTATATE, scans four times and exports SPECT as PET images in Bq/mL; kind 1 gives
+    DOTATATE, scans two or three times and exports counts; kind 2 gives PSMA-617, scans once or twice
+    with a field from the bladder to the parotid glands and exports counts with a real-world value.
     """
 
     label: str
@@ -82,7 +86,7 @@ class Site:
 
     @property
     def dialect(self) -> str:
-        return DIALECTS[self.kind]
+        return _DIALECTS[self.kind]
 
     @property
     def sees_neck(self) -> bool:
@@ -90,6 +94,10 @@ class Site:
 
     def fields(self, size: Size) -> Fields:
         return LONG_FIELDS[size] if self.sees_neck else FIELDS[size]
+
+    def camera_of(self, size: Size) -> Camera:
+        """The camera with the scan time of a size: voxels as large as those of ``micro`` fill up sooner."""
+        return replace(self.camera, duration_s=self.camera.duration_s * _SCAN_TIME[size])
 
     def nominal_times_h(self, patient_index: int, cycle: int) -> tuple[float, ...]:
         return _SCHEDULES[self.kind][(patient_index + cycle + 1) % 2]
@@ -126,7 +134,7 @@ LONG_FIELDS: Final[dict[Size, Fields]] = {
         spect=_axial((170, 96, 96), (4.8, 4.8, 4.8), _LONG_CENTRE_Z_MM),
     ),
     "micro": Fields(
-        ct=_axial((51, 50, 50), (16.0, 10.0, 10.0), _LONG_CENTRE_Z_MM),
+        ct=_axial((68, 50, 50), (12.0, 10.0, 10.0), _LONG_CENTRE_Z_MM),
         spect=_axial((51, 42, 42), (16.0, 11.0, 11.0), _LONG_CENTRE_Z_MM),
     ),
 }
@@ -177,9 +185,9 @@ def site_named(label: str) -> Site:
     return Site(label, ascii_uppercase.index(label))
 
 
-def refused_cycle(sites: int, patients: int, cycles: int) -> tuple[str, str, int]:
-    """The cycle with the planted refusal: the last one of site B, or of site A where there is no B."""
-    return (ascii_uppercase[min(1, sites - 1)], patient_label(patients - 1), cycles)
+def refused_cycle(patients: int, cycles: int) -> tuple[str, str, int]:
+    """The cycle with the planted refusal: the last one of site A, whose archive also exports SUV."""
+    return (ascii_uppercase[0], patient_label(patients - 1), cycles)
 
 
 def patient_label(index: int) -> str:

@@ -31,7 +31,7 @@ _PAUSE_BEFORE_CT: Final = timedelta(minutes=2)
 def write_scan(out: Path, scan: Scan) -> None:
     """Image the patient and write CT, structure set and SPECT."""
     cycle, folder, visit = scan.cycle, out / scan.folder, _visit(scan)
-    camera, view = cycle.site.camera, scan.ct_view
+    camera, view = cycle.camera, scan.ct_view
     radius_mm = body_radius_mm(scan.torso)
 
     image = image_ct(
@@ -81,7 +81,7 @@ def _visit(scan: Scan) -> Visit:
     key = (scan.cycle.seed, scan.cycle.size, *scan.cycle.key.values(), scan.time_point, unit)
     return Visit(
         subject=subject,
-        camera=site.camera,
+        camera=scan.cycle.camera,
         key="/".join(str(part) for part in key),
         description=f"Lu177 therapy cycle {number} SPECT/CT {scan.time_point}",
         scan_start=scan.start,

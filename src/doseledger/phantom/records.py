@@ -9,6 +9,7 @@ from pathlib import Path
 from doseledger.phantom import sheets
 from doseledger.phantom.cycle import Cycle, Scan
 from doseledger.phantom.design import Site
+from doseledger.phantom.dialects import DIALECTS
 from doseledger.phantom.patients import VirtualPatient
 from doseledger.phantom.truth_rows import WHOLE_FIELD as WHOLE_FIELD
 from doseledger.phantom.truth_rows import activity_rows, organ_rows, planted_rows, pose_row
@@ -31,7 +32,9 @@ class Records:
             collimator=camera.collimator,
             u_calibration_rel=camera.u_calibration_rel,
             fwhm_mm=camera.fwhm_mm,
+            **DIALECTS[site.dialect].camera_columns(camera),
         )
+        self._add("planted", site=site.label, fact="dialect", detail=site.dialect)
         self._add("planted", site=site.label, fact="calibration_factor", detail=f"{camera.calibration_factor:.2f}")
         self._add("planted", site=site.label, fact="decay_correction", detail=camera.decay_correction)
 

@@ -1,4 +1,4 @@
-"""One small object of every kind that a virtual cohort writes: ``python -m doseledger.phantom.samples OUT``.
+"""Objects of every kind that a virtual cohort writes: ``python -m doseledger.phantom.samples OUT``.
 
 For programs that check DICOM objects against the standard; nothing in them is anatomy.
 """
@@ -6,19 +6,22 @@ For programs that check DICOM objects against the standard; nothing in them is a
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
 from doseledger.geometry import Grid
-from doseledger.phantom.dialects import DIALECTS, SpectFacts, store_spect
+from doseledger.phantom.camera_study import write_camera_study
+from doseledger.phantom.design import sites_of
+from doseledger.phantom.dialects import DEFAULT_DIALECT, DIALECTS, SpectFacts, store_spect
 from doseledger.phantom.dicom_base import Subject, Visit
 from doseledger.phantom.dicom_contours import Outline, write_rtstruct
 from doseledger.phantom.dicom_images import Injection, write_ct
 from doseledger.phantom.dicom_seg import Segment, write_seg
-from doseledger.phantom.scanner import CAMERAS
+from doseledger.phantom.scanner import CAMERAS, DecayCorrection
 from doseledger.phantom.shapes import Ellipsoid, Image, occupancy
 
 #: Small, and different along all three axes.
@@ -31,6 +34,8 @@ _BODY_BQ_PER_ML: Final = 2.0e4
 _ORGAN_BQ_PER_ML: Final = 1.0e6
 _TISSUE_HU: Final = 40.0
 _SAMPLES_PER_AXIS: Final = 3
+#: What can hold SUV, which a reader of activity must refuse.
+SUV_DIALECTS: Final = ("pt-bqml", "nm-rwv")
 
 
 def sample_visit(key: str) -> Visit:
@@ -58,6 +63,24 @@ def write_samples(out: Path) -> None:
     write_seg(out / "seg" / "seg.dcm", [_segment()], SAMPLE_GRID, visit, ct_uids)
 
 
+def write_variants(out: Path) -> None:
+    """Write the SPECT as a PET series with each decay correction, and as SUV, in folders by kind."""
+    for decay in get_args(DecayCorrection):
+        visit = sample_visit(f"samples/{decay}")
+        visit = replace(visit, camera=replace(visit.camera, decay_correction=decay))
+        facts = SpectFacts(visit, SAMPLE_INJECTION)
+        store_spect(out / f"{DEFAULT_DIALECT}-{decay.lower()}", sample_reading(), SAMPLE_GRID, facts)
+    for dialect in SUV_DIALECTS:
+        facts = SpectFacts(sample_visit("samples/SUV"), SAMPLE_INJECTION, as_suv=True)
+        store_spect(out / f"{dialect}-suv", sample_reading(), SAMPLE_GRID, facts, dialect)
+
+
+def write_camera_studies(out: Path) -> None:
+    """Write the camera study of a site of each kind, full size, in folders by dialect."""
+    for site in sites_of(len(CAMERAS)):
+        write_camera_study(out / site.dialect, site, seed=1)
+
+
 def _outline() -> Outline:
     heights = SAMPLE_GRID.origin_mm[2] + SAMPLE_GRID.spacing_mm[0] * np.arange(SAMPLE_GRID.shape[0])
     sections = {index: _ORGAN.section(float(z)) for index, z in enumerate(heights)}
@@ -73,3 +96,5 @@ def _segment() -> Segment:
 
 if __name__ == "__main__":
     write_samples(Path(sys.argv[1]))
+    write_variants(Path(sys.argv[1]))
+    write_camera_studies(Path(sys.argv[1]) / "camera-study")

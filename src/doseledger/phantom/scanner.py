@@ -89,7 +89,7 @@ class Camera:
 #: One per kind of site, in the order of the sites.
 CAMERAS: Final = (
     Camera("NM1", "VSPECT 9", "MEGP", 10.9, 16.0, 15.0, 6, 7.5, 1440.0, 9.2, "ADMIN", 1.00),
-    Camera("NM1", "VSPECT 7", "MEGP", 11.7, 17.0, 16.0, 6, 8.0, 1500.0, 8.4, "START", 1.03),
+    Camera("NM1", "VSPECT 7", "MEGP", 11.7, 17.0, 16.0, 6, 8.0, 1500.0, 8.4, "NONE", 1.03),
     Camera("NM1", "VSPECT 11", "MELP", 10.2, 15.0, 14.5, 6, 7.5, 2400.0, 10.5, "NONE", 0.97, (0.7, 1.0, 0.6)),
 )
 

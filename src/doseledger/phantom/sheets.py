@@ -44,6 +44,8 @@ SHEET_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "sensitivity_geometry",
         "sensitivity_date",
         "sensitivity_basis",
+        "detectors",
+        "energy_window_kev",
         "dead_time_us",
     ),
     "regions": (
@@ -82,6 +84,8 @@ TRUTH_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
         "volume_ml",
         "tia_mbq_h",
         "dose_local_gy",
+        "absorbed_dose_gy",
+        "u_mc_rel",
         "effective_half_life_h",
     ),
     "activity_truth": ("site", "patient", "cycle", "time_point", "region", "time_h", "activity_mbq"),
@@ -183,6 +187,9 @@ takes the voxels. Kidneys are cortex, medulla and pelvis with different uptake; 
   half-life. `dose_local_gy` is the energy of the electrons of the nuclide's decays (beta particles,
   conversion and Auger electrons) in the region's own true activity, deposited in the region: TIA x
   Delta_electron / mass. Photons, and radiation that enters from or leaves to other regions, are not in it.
+  `absorbed_dose_gy` is the dose with all radiations from everywhere in the field, by coupled electron-photon
+  Monte Carlo (ompMC) on voxels of 2.4 mm, with its relative statistical uncertainty `u_mc_rel`; n/a in a
+  cohort for which nobody has run the recipe (`make truth`).
 * `activity_truth.csv`: true activity at scan start. `time_h` counts from time zero, the middle of the
   infusion. `whole_field` is all activity in the SPECT field, with the rest of the body and the bladder.
 * `pose_truth.csv`: position of the patient in the CT of each scan against the patient at rest (DICOM LPS):

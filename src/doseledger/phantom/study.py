@@ -41,7 +41,7 @@ def simulate(
         Voxel grids: ``demo`` looks like hospital data, ``micro`` is for tests of the workflow.
     plant_refusal
         Store the first scan of one cycle as SUV (Units GML), which is no activity: the last cycle
-        of the last patient of site B, or of site A where there is no B.
+        of the last patient of site A.
     results
         Results folder as written into the config file, relative to it.
 
@@ -60,7 +60,7 @@ def simulate(
     design.check_design(sites, patients, cycles, size)
     out = Path(out)
     _check_vacant(out)
-    refused = design.refused_cycle(sites, patients, cycles) if plant_refusal else None
+    refused = design.refused_cycle(patients, cycles) if plant_refusal else None
     records = Records()
     for site in design.sites_of(sites):
         records.add_site(site)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from typing import Final
 
 from doseledger.phantom.cycle import Cycle, Scan
 from doseledger.phantom.patients import VirtualPatient
 from doseledger.phantom.sheets import Row
-from doseledger.phantom.truth import local_dose_gy, region_activity_mbq, region_half_life_h, region_tia_mbq_h
+from doseledger.phantom.truth import REST, local_dose_gy, region_activity_mbq, region_half_life_h, region_tia_mbq_h
 from doseledger.phantom.viscera import KIDNEY_BREATHING
 
 WHOLE_FIELD: Final = "whole_field"
+#: Columns of the packaged table of true doses that say which truth a dose belongs to.
+_DOSE_KEY: Final = ("seed", "site", "patient", "cycle", "region", "organ_truth_sha256")
 
 
 def organ_rows(cycle: Cycle) -> Iterator[Row]:
     """Rows of ``organ_truth``: every region of one cycle."""
+    fingerprint = organ_truth_sha256(cycle)
     for region in cycle.torso.regions:
         mass_g, tia_mbq_h = cycle.torso.mass_g(region), region_tia_mbq_h(cycle.curves, region)
         yield {
@@ -25,8 +32,37 @@ def organ_rows(cycle: Cycle) -> Iterator[Row]:
             "volume_ml": cycle.torso.volume_ml(region),
             "tia_mbq_h": tia_mbq_h,
             "dose_local_gy": local_dose_gy(tia_mbq_h, mass_g, cycle.nuclide),
+            **dict(zip(("absorbed_dose_gy", "u_mc_rel"), true_dose(cycle, region, fingerprint), strict=True)),
             "effective_half_life_h": region_half_life_h(cycle.curves, region),
         }
+
+
+def organ_truth_sha256(cycle: Cycle) -> str:
+    """Hash of mass, volume and TIA of all organs as truth tables print them: does a dose belong to a truth?"""
+    lines = [f"{REST},{cycle.curves[REST].tia_mbq_h:.8g}"]
+    for organ, curve in sorted(cycle.curves.items()):
+        if organ != REST:
+            mass_g, volume_ml = cycle.torso.mass_g(organ), cycle.torso.volume_ml(organ)
+            lines.append(f"{organ},{mass_g:.8g},{volume_ml:.8g},{curve.tia_mbq_h:.8g}")
+    return sha256("\n".join(lines).encode()).hexdigest()
+
+
+def true_dose(cycle: Cycle, region: str, fingerprint: str) -> tuple[float | None, float | None]:
+    """Absorbed dose with all radiations, Gy, and its relative statistical uncertainty, by ``recipes/truth``.
+
+    Both are None for a cohort that the recipe has not computed, or one whose truth has changed since.
+    """
+    key = (str(cycle.seed), *(str(part) for part in cycle.key.values()), region, fingerprint)
+    return _true_doses().get(key, (None, None))
+
+
+@cache
+def _true_doses() -> dict[tuple[str, ...], tuple[float, float]]:
+    text = (files("doseledger.phantom") / "true_dose.csv").read_text(encoding="utf-8")
+    return {
+        tuple(row[column] for column in _DOSE_KEY): (float(row["absorbed_dose_gy"]), float(row["u_mc_rel"]))
+        for row in csv.DictReader(text.splitlines())
+    }
 
 
 def activity_rows(scan: Scan) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp, log
+from math import exp, log, pi, sqrt
 from pathlib import Path
 from typing import Final
 
@@ -116,6 +116,12 @@ class VoxelPatient:
         """Voxels of each region, and of the ``rest`` of the body."""
         regions = {name: self.labels == number for number, name in enumerate(REGIONS, start=1)}
         return {**regions, "rest": self.body & (self.labels == 0)}
+
+    @property
+    def radius_mm(self) -> float:
+        """Radius of the circle with the mean area of the body's sections."""
+        _, height, width = self.grid.spacing_mm
+        return sqrt(float(self.body.sum()) / len(self.body) * height * width / pi)
 
     def volume_ml(self, name: str) -> float:
         return float(self.masks[name].sum()) * self.grid.voxel_volume_ml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,10 +19,11 @@ from doseledger.phantom.dicom_contours import Outline, write_rtstruct
 from doseledger.phantom.dicom_images import Injection, write_ct
 from doseledger.phantom.patients import stream
 from doseledger.phantom.pixel_contour import mask_contour
-from doseledger.phantom.records import WHOLE_FIELD, Records
-from doseledger.phantom.scanner import CT_RANGE_HU, image_spect
+from doseledger.phantom.records import Records
+from doseledger.phantom.scanner import CT_RANGE_HU, Camera, image_spect
 from doseledger.phantom.torso import SUMS
-from doseledger.phantom.truth import local_dose_gy
+from doseledger.phantom.truth import local_dose_gy, region_activity_mbq, region_half_life_h, region_tia_mbq_h
+from doseledger.phantom.truth_rows import WHOLE_FIELD
 from doseledger.phantom.voxel_patient import REGIONS, VoxelPatient, read_voxel_patient, resample_mean
 from doseledger.units import BQ_PER_MBQ
 
@@ -35,6 +37,8 @@ _PAUSE_BEFORE_CT: Final = timedelta(minutes=2)
 _AGE_YEARS: Final = 60
 _MASS_KG: Final = 70.0
 _HEIGHT_CM: Final = 165
+#: As the tables of the cohort name them: those of the maps, and their sums.
+_REGIONS: Final = (*REGIONS, *SUMS)
 
 README: Final = """\
 # Truth of the voxel patient
@@ -61,7 +65,7 @@ def simulate_patient15(folder: Path, out: Path, *, site: Site | None = None, see
     folder
         Holds the voxel maps, see `read_voxel_patient`.
     site
-        Whose camera images the patient; site A if none is given.
+        Whose camera images the patient and whose archive exports the images; site A if none is given.
 
     Returns
     -------
@@ -82,43 +86,19 @@ def simulate_patient15(folder: Path, out: Path, *, site: Site | None = None, see
     for time_point, time_h in enumerate(SCAN_TIMES_H, start=1):
         visit = _visit(site, seed, time_point, mid_infusion + timedelta(hours=time_h))
         place = Path(f"dicom/site-{site.label}/sub-{PATIENT}/ses-c{CYCLE}/tp-{time_point}")
-        in_field_mbq = _write_scan(out / place, patient, visit, time_h, stream(seed, "voxel patient", time_point))
+        rng = stream(seed, "voxel patient", time_point)
+        in_field_mbq = _write_scan(out / place, patient, visit, time_h, rng, site.dialect)
         _record_scan(records, patient, site, time_point, time_h, place, in_field_mbq)
-    for name in sheets.SHEET_COLUMNS:
-        rows = region_rows() if name == "regions" else sheets.FIXED_ROWS.get(name, records.rows[name])
-        sheets.write_sheet(out, name, rows)
-    for name in sheets.TRUTH_COLUMNS:
-        sheets.write_truth(out / "truth", name, records.rows[name])
+    records.write(out)
     (out / "truth" / "README.md").write_text(README, encoding="utf-8")
     config = out / "config.yaml"
     sheets.write_config(config, "patient15", "../results")
     return config
 
 
-def region_rows() -> list[dict[str, object]]:
-    """Rows of the sheet of regions: those of every virtual cohort, and one per lesion."""
-    known = {row["region"]: row for row in sheets.REGION_ROWS}
-    lesion = {"kind": "lesion"}
-    return [
-        dict(known.get(name, {"source_name": name.replace("_", " ").capitalize(), "region": name, **lesion}))
-        for name in REGIONS
-    ]
-
-
-def _outlines(patient: VoxelPatient) -> list[Outline]:
-    drawn = []
-    for row in region_rows():
-        mask = patient.masks[str(row["region"])]
-        contours = {}
-        for index in np.flatnonzero(mask.any(axis=(1, 2))):
-            corners = mask_contour(mask[index])
-            places = np.column_stack([np.full(len(corners), float(index)), corners])
-            contours[int(index)] = np.array([patient.grid.position_mm(place) for place in places])
-        drawn.append(Outline(str(row["source_name"]), "ORGAN" if row["kind"] == "organ" else "GTV", contours))
-    return drawn
-
-
-def _write_scan(folder: Path, patient: VoxelPatient, visit: Visit, time_h: float, rng: np.random.Generator) -> float:
+def _write_scan(
+    folder: Path, patient: VoxelPatient, visit: Visit, time_h: float, rng: np.random.Generator, dialect: str
+) -> float:
     """Write CT, structure set and SPECT; returns the true activity in the SPECT field, MBq."""
     ct_start = visit.scan_start + timedelta(seconds=visit.camera.duration_s) + _PAUSE_BEFORE_CT
     # The CT is a real one, with its own noise.
@@ -127,15 +107,29 @@ def _write_scan(folder: Path, patient: VoxelPatient, visit: Visit, time_h: float
     field = FIELDS["demo"].spect
     grid = Grid(field.shape, field.spacing_mm, _centred_origin(field, patient.grid))
     true_map = resample_mean(patient.activity_bq_per_ml(time_h), patient.grid, grid)
-    reading = image_spect(true_map, grid, visit.camera, rng)
+    reading = image_spect(true_map, grid, visit.camera, rng, radius_mm=patient.radius_mm)
     injection = Injection(design.RADIOPHARMACEUTICAL, INJECTION_START, INFUSION_MIN, ADMINISTERED_MBQ)
-    store_spect(folder / "spect", reading, grid, SpectFacts(visit, injection))
+    store_spect(folder / "spect", reading, grid, SpectFacts(visit, injection), dialect)
     return float(true_map.sum(dtype=np.float64)) * grid.voxel_volume_ml / BQ_PER_MBQ
 
 
 def _centred_origin(field: Grid, patient: Grid) -> Vector:
     x, y, z = (o + p - f for o, p, f in zip(field.origin_mm, patient.centre_mm, field.centre_mm, strict=True))
     return (x, y, z)
+
+
+def _outlines(patient: VoxelPatient) -> list[Outline]:
+    drawn = []
+    for region in REGIONS:
+        mask = patient.masks[region]
+        contours = {}
+        for index in np.flatnonzero(mask.any(axis=(1, 2))):
+            corners = mask_contour(mask[index])
+            places = np.column_stack([np.full(len(corners), float(index)), corners])
+            contours[int(index)] = np.array([patient.grid.position_mm(place) for place in places])
+        kind = "GTV" if region.startswith("lesion") else "ORGAN"
+        drawn.append(Outline(sheets.SOURCE_NAMES[region], kind, contours))
+    return drawn
 
 
 def _visit(site: Site, seed: int, time_point: int, scan_start: datetime) -> Visit:
@@ -150,11 +144,16 @@ def _visit(site: Site, seed: int, time_point: int, scan_start: datetime) -> Visi
     )
     return Visit(
         subject=subject,
-        camera=site.camera,
+        camera=_at_one_bed(site.camera),
         key=f"{seed}/voxel patient/{site.label}/{time_point}",
         description=f"Lu177 therapy cycle {CYCLE} SPECT/CT {time_point}",
         scan_start=scan_start,
     )
+
+
+def _at_one_bed(camera: Camera) -> Camera:
+    """The maps are no higher than one bed position."""
+    return replace(camera, bed_times=(1.0,))
 
 
 def _record_treatment(records: Records, patient: VoxelPatient, site: Site) -> None:
@@ -174,20 +173,20 @@ def _record_treatment(records: Records, patient: VoxelPatient, site: Site) -> No
             "residual_activity_mbq": 0.0,
         }
     )
-    parts = {**{name: (name,) for name in REGIONS}, **SUMS}
-    for region, members in parts.items():
-        tia_mbq_h = sum(patient.curves[name].tia_mbq_h for name in members)
-        mass_g = sum(patient.mass_g(name) for name in members)
+    for region in _REGIONS:
+        tia_mbq_h = region_tia_mbq_h(patient.curves, region)
+        parts = SUMS.get(region, (region,))
+        mass_g = sum(patient.mass_g(part) for part in parts)
         records.rows["organ_truth"].append(
             {
                 **key,
                 "cycle": CYCLE,
                 "region": region,
                 "mass_g": mass_g,
-                "volume_ml": sum(patient.volume_ml(name) for name in members),
+                "volume_ml": sum(patient.volume_ml(part) for part in parts),
                 "tia_mbq_h": tia_mbq_h,
                 "dose_local_gy": local_dose_gy(tia_mbq_h, mass_g, nuclide(design.NUCLIDE)),
-                "effective_half_life_h": max(patient.curves[name].effective_half_life_h for name in members),
+                "effective_half_life_h": region_half_life_h(patient.curves, region),
             }
         )
 
@@ -211,8 +210,6 @@ def _record_scan(
             "camera": site.camera.name,
         }
     )
-    activity_mbq = {name: patient.curves[name].activity_mbq(time_h) for name in REGIONS}
-    for total, members in SUMS.items():
-        activity_mbq[total] = sum(activity_mbq[name] for name in members)
+    activity_mbq = {region: region_activity_mbq(patient.curves, region, time_h) for region in _REGIONS}
     for region, mbq in {**activity_mbq, WHOLE_FIELD: in_field_mbq}.items():
         records.rows["activity_truth"].append({**key, "region": region, "time_h": time_h, "activity_mbq": mbq})
