@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE, Plan, Row, cycle_folder
-from doseledger.errors import InputMissingError, StageDamagedError, record
+from doseledger.errors import DoseledgerError, InputMissingError, StageDamagedError, record
 from doseledger.io.nifti import read_image
 from doseledger.steps.collect import FinishedCycle, outcome_rows
+from doseledger.steps.model import check_configured
 from doseledger.steps.stage import OUTCOME, read_outcome, run_stage
 
 #: On another processor or library build numbers may differ by rounding, amplified by fits and
@@ -40,9 +41,15 @@ def refusals(plan: Plan, *, sheets_only: bool) -> Iterator[Finding]:
     The images are read by the ingest stage itself, into a temporary folder: what it says here is
     what it will say there.
     """
+    try:
+        check_configured(plan)
+    except DoseledgerError as error:
+        yield Finding("config.yaml, segment", error.sentence)
     for cycle in plan.imaged:
         where = f"site {cycle.site}, patient {cycle.patient}, cycle {cycle.cycle}"
-        problems = [*cycle.problems, *(_missing_paths(plan.base, cycle.scans) if not cycle.problems else ())]
+        problems = [*cycle.problems]
+        if not problems:
+            problems += [*_missing_paths(plan.base, cycle.scans), *_missing_edits(plan.base, cycle.review)]
         if problems:
             for problem in problems:
                 yield Finding(where, _sentence(problem))
@@ -64,6 +71,12 @@ def _missing_paths(base: Path, scans: tuple[Row, ...]) -> Iterator[Row]:
         for column in ("spect", "ct", "contours"):
             if scan[column] and not (base / scan[column]).exists():
                 yield record(InputMissingError("the path does not exist", path=scan[column], tag=column))
+
+
+def _missing_edits(base: Path, review: tuple[Row, ...]) -> Iterator[Row]:
+    for row in review:
+        if row["label_map"] and not (base / row["label_map"]).exists():
+            yield record(InputMissingError("the path does not exist", path=row["label_map"], tag="label_map"))
 
 
 def _sentence(problem: Row) -> str:

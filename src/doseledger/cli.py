@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 import yaml
@@ -37,12 +37,23 @@ def simulate(
     patients: int = 2,
     cycles: int = 2,
     seed: int = 1,
+    segmentation: Annotated[
+        str, typer.Option(help="What the config asks for: totalsegmentator (demo weights) or contours.")
+    ] = "totalsegmentator",
     results: Annotated[str, typer.Option(help="Results folder, relative to OUT.")] = "../results",
 ) -> None:
     """Write a virtual multi-centre cohort whose truth is known."""
     from doseledger.phantom import simulate as simulate_cohort
 
-    config = simulate_cohort(out, sites=sites, patients=patients, cycles=cycles, seed=seed, results=results)
+    config = simulate_cohort(
+        out,
+        sites=sites,
+        patients=patients,
+        cycles=cycles,
+        seed=seed,
+        segmentation=segmentation,  # type: ignore[arg-type]
+        results=results,
+    )
     typer.echo(f"virtual cohort written; config: {config}")
 
 
@@ -84,6 +95,17 @@ def check(
         typer.echo(f"{finding.where}: {finding.text}")
     typer.echo(f"{len(plan.imaged)} cycles checked, {found} problems")
     raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def weights(
+    action: Annotated[Literal["fetch", "register"], typer.Argument(help="Download what is missing, or pin hashes.")],
+    config: ConfigPath,
+) -> None:
+    """Get the weights that the config's TotalSegmentator tasks need; jobs only read them."""
+    from doseledger.steps.model import fetch, register
+
+    typer.echo(f"weights ready: {(fetch if action == 'fetch' else register)(_plan(config))}")
 
 
 @app.command()

@@ -21,17 +21,19 @@ from doseledger.errors import SegmentationError, WeightsError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import write_image
 from doseledger.segmentation import process
-from doseledger.segmentation.nnunet import model_classes
+from doseledger.segmentation.nnunet import find_model, model_classes
 from doseledger.segmentation.patches import TRAINERS, import_trainers_directly, load_verified_networks_once, required
 from doseledger.segmentation.patches import replace as patch
 from doseledger.segmentation.process import WorkerFailedError, worker_environment
 from doseledger.segmentation.protocol import CtRequest, TotalsegmentatorRequest, WorkerRequest, WorkerResult
-from doseledger.segmentation.tasks import TASKS, networks_needed
+from doseledger.segmentation.tasks import TASKS, Network, networks_needed
 from doseledger.segmentation.totalsegmentator import Request, segment_cts
-from doseledger.segmentation.weights import DEMO_MARK, register_weights
+from doseledger.segmentation.weights import DEMO_MARK, REGISTER, register_weights
 from doseledger.segmentation.worker import checked_ct, checked_labels
 
 GRID = Grid((4, 5, 6), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+#: The parts of a model's dataset.json that matter.
+SOUND = {"file_ending": ".nii.gz", "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}
 #: Longer than a worker takes to notice, shorter than the child would live.
 PATIENCE_S = 20.0
 
@@ -375,6 +377,38 @@ def running(pid: int) -> bool:
 # Models of nnU-Net.
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Files of a model with two folds, registered."""
+    folder = tmp_path / "Dataset500" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    for name in Network(None, folder.name, ("0", "1")).files:
+        path = folder.parent / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(SOUND))
+    register_weights(folder.parent)
+    return folder
+
+
+def test_a_model_is_found_with_all_its_folds_and_classes(model: Path) -> None:
+    weights, names = find_model(model, "patient")
+    assert weights.networks[0].folds == ("0", "1")
+    assert len(weights.weights_sha256) == 64
+    assert names == {1: "liver"}
+
+
+def test_models_that_must_not_be_loaded_are_refused(model: Path) -> None:
+    (model / "fold_1" / "checkpoint_final.pth").write_text("others")
+    with pytest.raises(WeightsError, match=r"have changed.*fold_1/checkpoint_final.pth"):
+        find_model(model, "patient")
+    (model.parent / REGISTER).unlink()
+    (model / "dataset.json").write_text(json.dumps(SOUND | {"data_origin": "virtual"}))
+    register_weights(model.parent)
+    with pytest.raises(WeightsError, match="know only virtual torsos"):
+        find_model(model, "patient")
+    with pytest.raises(WeightsError, match=r"has no trained fold.*Dataset500.*TRAINER__PLANS"):
+        find_model(model.parent, "patient")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -384,9 +418,8 @@ def running(pid: int) -> bool:
     ],
 )
 def test_models_that_do_not_label_single_cts_are_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
-    sound = {"file_ending": ".nii.gz", "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}
-    (tmp_path / "dataset.json").write_text(json.dumps(sound))
+    (tmp_path / "dataset.json").write_text(json.dumps(SOUND))
     assert model_classes(tmp_path) == {1: "liver"}
-    (tmp_path / "dataset.json").write_text(json.dumps(sound | change))
+    (tmp_path / "dataset.json").write_text(json.dumps(SOUND | change))
     with pytest.raises(WeightsError, match=words):
         model_classes(tmp_path)

@@ -157,7 +157,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
 def _strays(review: _Sheet, scans: _Sheet, paths: Mapping[str, Path]) -> Iterator[DoseledgerError]:
     known = {tuple(row[c] for c in (*_KEY_COLUMNS, "time_point")) for row in scans.rows}
     # Of a cycle with a defective scan row nobody can say which time points it has.
-    unclear = {key for key in scans.keys() if scans.problems_of(key)}
+    unclear = {key for key in sorted(scans.keys()) if scans.problems_of(key)}
     for row in review.rows:
         key = tuple(row[c] for c in _KEY_COLUMNS)
         if key not in unclear and (*key, row["time_point"]) not in known:

@@ -151,6 +151,12 @@ REGION_ROWS: Final[tuple[Row, ...]] = (
         for number in range(1, MAX_LESIONS + 1)
     ),
 )
+_REGIONS: Final = {str(row["region"]): row for row in REGION_ROWS}
+#: The same regions as the classes of TotalSegmentator, task total, name them. Marrow is what is inside of vertebrae.
+MODEL_ROWS: Final[tuple[Row, ...]] = (
+    *({**_REGIONS[name], "source_name": name} for name in ("kidney_left", "kidney_right", "liver", "spleen")),
+    *({**_REGIONS[MARROW], "source_name": f"vertebrae_L{n}", "kind": "marrow"} for n in (2, 3, 4)),
+)
 #: Names of the outlines by region, in the order of the sheet.
 SOURCE_NAMES: Final = {str(row["region"]): str(row["source_name"]) for row in REGION_ROWS}
 
@@ -171,7 +177,7 @@ LIMIT_ROWS: Final[tuple[Row, ...]] = (
 )
 
 #: Sheets that are the same in every cohort.
-FIXED_ROWS: Final[dict[str, list[Row]]] = {"regions": list(REGION_ROWS), "limits": list(LIMIT_ROWS)}
+FIXED_ROWS: Final[dict[str, list[Row]]] = {"regions": [*REGION_ROWS, *MODEL_ROWS], "limits": list(LIMIT_ROWS)}
 
 TRUTH_README: Final = """\
 # Truth of the virtual cohort
@@ -216,13 +222,15 @@ def write_truth(folder: Path, name: str, rows: Iterable[Row]) -> None:
     _write(folder / f"{name}.csv", TRUTH_COLUMNS[name], rows, ",")
 
 
-def write_config(path: Path, cohort: str, results: str) -> None:
-    config = {
+def write_config(path: Path, cohort: str, results: str, segment: Mapping[str, object] | None = None) -> None:
+    config: dict[str, object] = {
         "cohort": cohort,
         "results": results,
         "data_origin": "virtual",
         "sheets": {name: f"{name}.tsv" for name in SHEET_COLUMNS},
     }
+    if segment:
+        config["segment"] = dict(segment)
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 

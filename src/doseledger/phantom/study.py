@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, Literal, get_args
 
-from doseledger.errors import ForeignResultsError
+from doseledger.errors import ForeignResultsError, UnknownNameError
 from doseledger.phantom import design, sheets
 from doseledger.phantom.cycle import draw_cycle, draw_scans
 from doseledger.phantom.design import Size
 from doseledger.phantom.imaging import write_scan
 from doseledger.phantom.patients import draw_patient
 from doseledger.phantom.records import Records
+from doseledger.segmentation.demo_weights import unpack_demo_weights
+
+Segmenting = Literal["contours", "totalsegmentator"]
+#: Folder of the demo weights beside the config, and how they are used.
+WEIGHTS: Final = "weights"
+_BY_MODEL: Final = {"source": "totalsegmentator", "mode": "fastest", "roi_subset": False, "weights": WEIGHTS}
 
 
 def simulate(
@@ -22,6 +29,7 @@ def simulate(
     seed: int = 1,
     size: Size = "demo",
     plant_refusal: bool = True,
+    segmentation: Segmenting = "contours",
     results: str = "../results",
     cohort: str = "demo",
 ) -> Path:
@@ -42,6 +50,9 @@ def simulate(
     plant_refusal
         Store the first scan of one cycle as SUV (Units GML), which is no activity: the last cycle
         of the last patient of site A.
+    segmentation
+        What the config asks for: regions from the structure sets, or organs by TotalSegmentator with weights
+        that know virtual patients only, which are written beside the config.
     results
         Results folder as written into the config file, relative to it.
 
@@ -58,6 +69,8 @@ def simulate(
         `out` holds a cohort already.
     """
     design.check_design(sites, patients, cycles, size)
+    if segmentation not in get_args(Segmenting):
+        raise UnknownNameError("the segmentation is unknown", value=segmentation, expected=get_args(Segmenting))
     out = Path(out)
     _check_vacant(out)
     refused = design.refused_cycle(patients, cycles) if plant_refusal else None
@@ -76,7 +89,10 @@ def simulate(
                     write_scan(out, scan)
     records.write(out)
     config = out / "config.yaml"
-    sheets.write_config(config, cohort, results)
+    by_model = segmentation == "totalsegmentator"
+    if by_model:
+        unpack_demo_weights(out / WEIGHTS)
+    sheets.write_config(config, cohort, results, _BY_MODEL if by_model else None)
     return config
 
 

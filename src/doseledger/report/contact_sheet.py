@@ -1,4 +1,4 @@
-"""The contact sheet of one patient-cycle: all scans with the outlines of their regions, on one picture.
+"""The contact sheet of one patient-cycle: all scans with the outlines of their regions, in one picture.
 
 It is made for looking at masks before their doses are believed. Nothing on it is computed for the ledger.
 """
@@ -6,181 +6,305 @@ It is made for looking at masks before their doses are believed. Nothing on it i
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from textwrap import wrap
-from typing import Final
-from zlib import crc32
+from typing import Final, Literal
 
 import numpy as np
-from contourpy import contour_generator
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from doseledger.errors import UnknownNameError
-from doseledger.geometry import Grid, Vector
 from doseledger.regions.gate import FLAG_MEANINGS
 from doseledger.report import words
-from doseledger.report.figures import ACCENT, BQ_PER_KBQ, FAINT, INK, MUTED, render
-from doseledger.report.sections import (
-    AXIAL,
-    CORONAL,
-    DOWN_ACROSS,
-    SAGITTAL,
-    Box,
-    FoundRegion,
-    Index,
-    ScanPanel,
-    Upright,
-    body_box,
-    find_regions,
-    finite,
-    labels_at,
-    pixels,
-    sampled,
-    section_box,
-)
-from doseledger.units import MM3_PER_ML
+from doseledger.report.figures import FAINT, INK, MUTED, render
+from doseledger.report.region_styles import RegionStyle, region_styles
+from doseledger.report.scan_pictures import Picture, ScanView
+from doseledger.report.sections import ScanPanel
 
 __all__ = ["RegionStyle", "ScanPanel", "contact_sheet", "region_styles"]
 
 NOTICE: Final = "Research software. Not a medical device."
 FLAG_RED: Final = "#c1121f"
-KIDNEYS: Final = ("kidneys", "kidney_left", "kidney_right")
 
-#: Colours that stay apart on grey for all common kinds of colour vision, after M. Okabe and K. Ito (2008), brightened
-#: for a dark ground. Organs that limit therapy have one of their own; other regions take one by their name.
-_COLOURS: Final[dict[str, str]] = {
-    "kidney_left": "#56c8ff",
-    "kidney_right": "#ffa500",
-    "kidneys": "#56c8ff",
-    "liver": "#f6ec3f",
-    "spleen": "#00dca0",
-    "lesion": "#ff6ad5",
-}
-_OTHER_COLOURS: Final = ("#ff7043", "#ffffff", "#a9a4ff", "#9be36b", "#d9b48f", "#7fd6d6")
-_DASHES: Final = ("solid", "dashed", "dotted")
-
-#: Soft-tissue window, HU: level 40, width 400.
-_CT_WINDOW_HU: Final = (-160.0, 240.0)
-#: White in pictures of activity is this percentile: one hot voxel hides nothing.
-_TOP_PERCENTILE: Final = 99.8
-#: Grey is activity to this power: organs show beside much hotter lesions.
-_GAMMA: Final = 0.6
-
-#: Layout in pixels.
+#: Layout in pixels; text in pixels too, as high as a line of it.
 _DPI: Final = 160
 _WIDTH: Final = 1600
 _EDGE: Final = 18
 _GAP: Final = 8
-_TEXT_WIDTH: Final = 300
-_CAPTION: Final = 18
-_LINE: Final = 16
-_FONT: Final = 12.5
+_LIST_WIDTH: Final = 290
+_CAPTION: Final = 20
+_LINE: Final = 17
+_SMALL, _TEXT, _HEADING, _TITLE, _MARK = 12.0, 13.0, 17.0, 24.0, 30.0
+_SWATCH: Final = (26, 13)
+#: Highest picture, and largest scale: a small field is not blown up.
 _TALLEST: Final = 420
-_LARGEST_PX_PER_MM: Final = 2.0
-#: Mean width of a letter of DejaVu Sans over its size; generous, so that lines do not run into pictures.
-_LETTER: Final = 0.58
+_LARGEST_PX_PER_MM: Final = 1.5
+#: Width of a letter of DejaVu Sans over its size, a little more than the mean: lines must not run into pictures.
+_LETTER: Final = 0.6
 _BAR_MM: Final = 50.0
+#: A region smaller than this in a picture carries no number there.
+_NUMBER_ROOM: Final = 16
+_POINTS_PER_INCH: Final = 72.0
 
 
 @dataclass(frozen=True)
-class RegionStyle:
-    """One region on the sheet: its value in the label maps, and how its outline is drawn."""
+class _Line:
+    """A line of the list beside the pictures."""
 
-    region: str
-    label: int
-    colour: str
-    linestyle: str = "solid"
-
-
-@dataclass(frozen=True, eq=False)
-class _Picture:
-    """Grey values ``(row, column)`` and outlines in pixels ``(n, 2)`` of x and y, by label."""
-
-    caption: str
-    grey: NDArray[np.uint8]
-    outlines: list[tuple[int, Index]]
-    letters: tuple[str, str]
-    px_per_mm: float
+    text: str
+    colour: str = INK
+    size: float = _TEXT
+    style: RegionStyle | None = None
+    indent: float = 0.0
 
 
-def region_styles(labels: Mapping[int, str]) -> tuple[RegionStyle, ...]:
-    """Styles by name: a region looks the same on every sheet.
+@dataclass(frozen=True)
+class _Block:
+    """A part of the sheet: its height, and what draws it below a given height. Blocks stand one above the other."""
 
-    Parameters
-    ----------
-    labels
-        Region name of each label.
-
-    Returns
-    -------
-    In the order of the legend. Regions without a colour of their own whose names meet on the same one are told
-    apart by the next that is free, and all by their number.
-
-    Examples
-    --------
-    >>> [style.colour for style in region_styles({1: "liver", 7: "spleen"})]
-    ['#f6ec3f', '#00dca0']
-    """
-    ordered = sorted(labels.items(), key=lambda item: words.region_order(item[1]))
-    looks = list(product(_DASHES, _OTHER_COLOURS))
-    free, styles = list(looks), []
-    for label, name in ordered:
-        family = "lesion" if name.startswith("lesion") else name
-        if family in _COLOURS:
-            number = label if family == "lesion" else 0
-            styles.append(RegionStyle(name, label, _COLOURS[family], _DASHES[number % len(_DASHES)]))
-            continue
-        # Solid lines first; crc32 is the same on every machine, which hash() is not.
-        wanted = crc32(name.encode()) % len(_OTHER_COLOURS)
-        turned = [look for look in looks[wanted:] + looks[:wanted] if look in free]
-        dash, colour = turned[0]
-        free.remove((dash, colour))
-        free = free or list(looks)
-        styles.append(RegionStyle(name, label, colour, dash))
-    return tuple(styles)
+    height: float
+    draw: Callable[[Axes, float], None]
 
 
 def contact_sheet(
     panels: Sequence[ScanPanel], regions: Sequence[RegionStyle], *, title: str, mark: str | None = None
 ) -> bytes:
-    """One row per scan: sections with outlines, SPECT maximum, volumes and flags. The same input gives the same bytes.
+    """One row per scan: sections with outlines, SPECT maximum projection, volumes and flags.
 
-    Sections are drawn along the voxel axes of the CT (without CT: of the SPECT); the patient's left is on the right.
+    Sections run along the voxels of the CT (without CT: of the SPECT); the patient's left is on the right. The
+    same input gives the same bytes.
 
     Parameters
     ----------
     panels
         Scans in order of time.
     regions
-        Every label of the label maps; see `region_styles`.
+        Every region of the label maps, in the order of the legend; see `region_styles`.
     title
         Names the patient and the cycle.
     mark
-        Printed large and red above and below everything, e.g. that weights are for demonstration only.
+        Printed large and red at the top and again at the bottom, e.g. that weights are for demonstration only.
 
     Returns
     -------
-    A PNG of 1600 pixels width.
+    PNG, 1600 pixels wide.
 
     Raises
     ------
     UnknownNameError
-        A label map holds a label that `regions` does not name, or `regions` names a label twice.
+        A label map holds a label that `regions` does not name, or `regions` names one twice.
     QuantityError
         An image holds values that are not finite.
     """
-    styles = {style.label: style for style in regions}
-    if len(styles) < len(regions):
+    names = {style.label: style.region for style in regions}
+    if len(names) < len(regions):
         raise UnknownNameError("two regions have the same label", value=sorted(style.label for style in regions))
-    scans = [_Scan(panel, styles) for panel in panels]
-    px_per_mm = _common_scale(scans)
-    rows = [(scan, scan.pictures(px_per_mm)) for scan in scans]
-    columns = [max((row[1][i].grey.shape[1] for row in rows if row[1][i]), default=0) for i in range(5)]
-    return b""
+    views = [ScanView(panel, names) for panel in panels]
+    scales = _scales(views)
+    pictures = [view.pictures(*scales) for view in views]
+    widths = [max((p.grey.shape[1] for p in column if p), default=0) for column in zip(*pictures, strict=True)]
+    blocks = [
+        *_text_blocks(mark or "", size=_MARK, colour=FLAG_RED),
+        *_text_blocks(title, size=_TITLE, colour=INK),
+        _legend(regions),
+        *(_row(view, shown, widths, regions) for view, shown in zip(views, pictures, strict=True)),
+        _rule(),
+        *_text_blocks(NOTICE, size=_HEADING, colour=INK),
+        *_text_blocks(mark or "", size=_HEADING, colour=FLAG_RED),
+    ]
+    height = round(sum(block.height for block in blocks)) + 2 * _EDGE
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, _WIDTH), ylim=(height, 0), autoscale_on=False)
+        axes.set_axis_off()
+        y = float(_EDGE)
+        for block in blocks:
+            block.draw(axes, y)
+            y += block.height
+
+    uri = render(draw, width_in=_WIDTH / _DPI, height_in=height / _DPI, kind="png")
+    return b64decode(uri.partition(",")[2])
+
+
+def _scales(views: Sequence[ScanView]) -> tuple[float, float]:
+    """Pixels per mm, one for the sections of all scans, so that sizes compare, and one for the projections."""
+    sections = [view.sizes_mm() for view in views]
+    projections = [view.projection_size_mm() for view in views]
+    widths_mm = [max((size[1] for size in column if size), default=0.0) for column in zip(*sections, strict=True)]
+    tallest_mm = max((size[0] for row in sections for size in row if size), default=0.0)
+    width_mm = sum(widths_mm) + max((size[1] for size in projections), default=0.0)
+    room = _WIDTH - 2 * _EDGE - _LIST_WIDTH - 4 * _GAP
+    scale = min(_LARGEST_PX_PER_MM, room / width_mm, _TALLEST / tallest_mm) if width_mm else _LARGEST_PX_PER_MM
+    projected_mm = max((size[0] for size in projections), default=0.0)
+    return scale, min(scale, _TALLEST / projected_mm) if projected_mm else scale
+
+
+def _text_blocks(text: str, *, size: float, colour: str) -> list[_Block]:
+    def block(line: str) -> _Block:
+        return _Block(1.5 * size, lambda axes, y: _write(axes, _EDGE, y + 0.75 * size, line, size, colour, bold=True))
+
+    return [block(line) for line in wrap(text, _letters(_WIDTH - 2 * _EDGE, size))]
+
+
+def _rule() -> _Block:
+    return _Block(_GAP, lambda axes, y: _draw_rule(axes, y))
+
+
+def _legend(regions: Sequence[RegionStyle]) -> _Block:
+    """Swatch, number and name of each region, in lines across the sheet."""
+    places, x, y = [], float(_EDGE), 0.0
+    for style in regions:
+        width = _SWATCH[0] + (len(_entry(style)) + 3) * _LETTER * _TEXT
+        if x > _EDGE and x + width > _WIDTH - _EDGE:
+            x, y = float(_EDGE), y + _LINE
+        places.append((style, x, y))
+        x += width
+
+    def draw(axes: Axes, top: float) -> None:
+        for style, left, down in places:
+            _draw_line(axes, left, top + down + _LINE / 2, _Line(_entry(style), style=style))
+        if not places:
+            _write(axes, _EDGE, top + _LINE / 2, "No regions.", _TEXT, MUTED)
+
+    return _Block(y + _LINE + _GAP, draw)
+
+
+def _entry(style: RegionStyle) -> str:
+    return f"{style.label} {words.region(style.region)}"
+
+
+def _row(
+    view: ScanView, pictures: Sequence[Picture | None], widths: Sequence[int], regions: Sequence[RegionStyle]
+) -> _Block:
+    lines = _scan_lines(view, regions)
+    tallest = max((_CAPTION + picture.grey.shape[0] for picture in pictures if picture), default=0)
+    styles = {style.label: style for style in regions}
+
+    def draw(axes: Axes, y: float) -> None:
+        _draw_rule(axes, y)
+        for number, line in enumerate(lines):
+            _draw_line(axes, _EDGE, y + _GAP + (number + 0.5) * _LINE, line)
+        x = _EDGE + _LIST_WIDTH
+        for picture, width in zip(pictures, widths, strict=True):
+            if picture is not None:
+                _draw_picture(axes, x, y + _GAP, picture, styles)
+            x += width + (_GAP if width else 0)
+
+    return _Block(max(tallest, len(lines) * _LINE) + 2 * _GAP, draw)
+
+
+def _scan_lines(view: ScanView, regions: Sequence[RegionStyle]) -> list[_Line]:
+    """Name of the scan, then each region with its volume and, in red, what is raised against it."""
+    flags = view.panel.flags
+    lines = [_Line(text, size=_HEADING) for text in wrap(view.panel.time_point, _letters(_LIST_WIDTH, _HEADING))]
+    for style in regions:
+        found = view.found.get(style.region)
+        volume = "no voxels" if found is None else f"{words.significant(found.volume_ml)} mL"
+        colour = FLAG_RED if flags.get(style.region) else (INK if found else MUTED)
+        lines.append(_Line(f"{_entry(style)}  {volume}", colour, style=style))
+        lines += _flag_lines(flags.get(style.region, ()))
+    named = {style.region for style in regions}
+    for region in sorted((name for name in flags if name not in named and flags[name]), key=words.region_order):
+        lines += [_Line(words.region(region), FLAG_RED), *_flag_lines(flags[region])]
+    return lines
+
+
+def _flag_lines(flags: Sequence[str]) -> list[_Line]:
+    """Flags in words; short ones of the pages first, else the meaning that the gate gives."""
+    said = [words.flag(flag) if flag in words.FLAGS else FLAG_MEANINGS.get(flag, words.flag(flag)) for flag in flags]
+    width = _letters(_LIST_WIDTH - _SWATCH[0], _SMALL)
+    return [_Line(line, FLAG_RED, _SMALL, indent=_SWATCH[0]) for text in said for line in wrap(text, width)]
+
+
+def _draw_picture(axes: Axes, x: float, y: float, picture: Picture, styles: Mapping[int, RegionStyle]) -> None:
+    rows, columns = picture.grey.shape
+    _write(axes, x, y + _CAPTION / 2, picture.caption, _SMALL, MUTED)
+    y += _CAPTION
+    # Whole pixels: every grey value is shown as it is.
+    left, top = round(x), round(y)
+    axes.imshow(
+        picture.grey,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        extent=(left, left + columns, top + rows, top),
+        interpolation="none",
+        aspect="auto",
+    )
+    frame = Rectangle((left, top), columns, rows, transform=axes.transData)
+    for label, lines in picture.outlines.items():
+        style = styles[label]
+        collection = LineCollection(
+            [line + np.array([left, top]) for line in lines],
+            colors=style.colour,
+            linestyles=style.linestyle,
+            linewidths=0.55,
+            path_effects=[patheffects.withStroke(linewidth=1.1, foreground="black", alpha=0.6)],
+        )
+        axes.add_collection(collection, autolim=False)
+        collection.set_clip_path(frame)
+        # At the middle of the largest part, where there is room for it.
+        x_px, y_px = np.ptp(max(lines, key=len), axis=0)
+        if min(x_px, y_px) >= _NUMBER_ROOM:
+            at = (max(lines, key=len).max(axis=0) + max(lines, key=len).min(axis=0)) / 2
+            _write(axes, left + at[0], top + at[1], str(label), _SMALL, style.colour, align="center", halo=True)
+    before, after, above = picture.letters
+    for place, letter in (((9, rows / 2), before), ((columns - 9, rows / 2), after), ((columns / 2, 10), above)):
+        _write(axes, left + place[0], top + place[1], letter, _TEXT, "white", bold=True, align="center", halo=True)
+    _draw_bar(axes, left + 10, top + rows - 8, picture.px_per_mm)
+
+
+def _draw_bar(axes: Axes, x: float, y: float, px_per_mm: float) -> None:
+    width = _BAR_MM * px_per_mm
+    for extra, colour in ((1.0, "black"), (0.0, "white")):
+        corner = (x - extra, y - 3 - extra)
+        axes.add_patch(Rectangle(corner, width + 2 * extra, 3 + 2 * extra, facecolor=colour, linewidth=0))
+    _write(axes, x, y - 12, f"{_BAR_MM:g} mm", _SMALL - 1.0, "white", halo=True)
+
+
+def _draw_line(axes: Axes, x: float, y: float, line: _Line) -> None:
+    """A line of text at the height of its middle, after the swatch of its region."""
+    if line.style is not None:
+        width, height = _SWATCH
+        # On the ground of the pictures: bright colours do not show on paper.
+        axes.add_patch(Rectangle((x, y - height / 2), width - 6, height, facecolor="#303030", linewidth=0))
+        axes.plot(
+            [x + 2, x + width - 8], [y, y], color=line.style.colour, linestyle=line.style.linestyle, linewidth=1.1
+        )
+        x += width
+    _write(axes, x + line.indent, y, line.text, line.size, line.colour, bold=line.size == _HEADING)
+
+
+def _draw_rule(axes: Axes, y: float) -> None:
+    axes.plot([_EDGE, _WIDTH - _EDGE], [y, y], color=FAINT, linewidth=0.6)
+
+
+def _write(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    colour: str,
+    *,
+    bold: bool = False,
+    align: Literal["left", "center"] = "left",
+    halo: bool = False,
+) -> None:
+    """Text with its middle at the height `y`; `size` in pixels."""
+    written = axes.text(
+        x, y, text, color=colour, fontsize=size * _POINTS_PER_INCH / _DPI, va="center_baseline", ha=align
+    )
+    written.set_fontweight("bold" if bold else "normal")
+    if halo:
+        written.set_path_effects([patheffects.withStroke(linewidth=1.1, foreground="black")])
+
+
+def _letters(width: float, size: float) -> int:
+    """How many letters of a size fit into a width, both in pixels."""
+    return max(1, int(width / (_LETTER * size)))

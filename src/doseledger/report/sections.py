@@ -99,7 +99,7 @@ class Upright:
         first = np.zeros(3)
         for axis, sign in zip(order, signs, strict=True):
             first[axis] = grid.shape[axis] - 1 if sign < 0 else 0
-        view = np.flip(values.transpose(order), axis=[i for i in range(3) if signs[i] < 0])
+        view = np.flip(values.transpose(order), axis=tuple(i for i in range(3) if signs[i] < 0))
         a, b, c = order
         turned = [_scaled(grid.direction[axis], sign) for axis, sign in zip(order, signs, strict=True)]
         shape: Shape = (grid.shape[a], grid.shape[b], grid.shape[c])

@@ -20,14 +20,12 @@ from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image
 from doseledger.regions import RegionSpec
 from doseledger.segmentation.contours import label_map_from_contours
-from doseledger.segmentation.labels import DrawnOn, LabelMap, Model, Named, paint
+from doseledger.segmentation.labels import CONTOURS, DrawnOn, LabelMap, Model, Named, paint
 from doseledger.segmentation.nnunet import ModelRequest, find_model, segment_cts_by_model
 from doseledger.segmentation.protocol import Device, Mode
 from doseledger.segmentation.tasks import class_names
 from doseledger.segmentation.totalsegmentator import Request, Segmentation, segment_cts
 from doseledger.segmentation.weights import check_allowed, find_weights, weights_folder
-
-CONTOURS: Final = "contours"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ class ScanImages:
 
 @dataclass(frozen=True)
 class Options:
-    """How to segment.
+    """How to segment, and with what.
 
     Attributes
     ----------
@@ -107,7 +105,7 @@ def from_totalsegmentator(scans: Sequence[ScanImages], specs: Specs, options: Op
             Request(
                 cts=_cts(scans),
                 out=options.scratch / task,
-                weights_folder=weights_folder(_folder(options, "weights")),
+                weights_folder=weights_of(options),
                 data_origin=options.data_origin,
                 task=task,
                 mode=mode,
@@ -117,7 +115,7 @@ def from_totalsegmentator(scans: Sequence[ScanImages], specs: Specs, options: Op
                 scratch=options.scratch,
             )
         )
-        for task, mode, subset in _runs(options, specs)
+        for task, mode, subset in runs_of(options, specs)
     ]
     return [_modelled(scan, results, "totalsegmentator", specs, options.device) for scan in scans]
 
@@ -164,12 +162,39 @@ def check_model(options: Options, specs: Specs) -> None:
     if source == CONTOURS:
         return
     if source == "totalsegmentator":
-        for task, mode, subset in _runs(options, specs):
-            check_allowed(
-                find_weights(weights_folder(_folder(options, "weights")), task, mode, subset), options.data_origin
-            )
+        for task, mode, subset in runs_of(options, specs):
+            check_allowed(find_weights(weights_of(options), task, mode, subset), options.data_origin)
     else:
         find_model(_model_folder(options), options.data_origin)
+
+
+def weights_of(options: Options) -> Path:
+    """Folder of TotalSegmentator's weights."""
+    return weights_folder(_folder(options, "weights"))
+
+
+def runs_of(options: Options, specs: Specs) -> list[tuple[str, Mode, tuple[str, ...]]]:
+    """Task, mode and subset of every run of TotalSegmentator.
+
+    Raises
+    ------
+    SegmentationError
+        The region sheet names no class of a task.
+    """
+    runs: list[tuple[str, Mode, tuple[str, ...]]] = []
+    for task in options.settings["tasks"]:
+        wanted = tuple(sorted(set(class_names(task).values()) & set(specs)))
+        if not wanted:
+            raise SegmentationError(
+                "the region sheet names no class of the task",
+                path="regions.tsv",
+                tag="source_name",
+                value=task,
+                remedy="Add rows with the task's class names, or leave the task out.",
+            )
+        whole = task != "total" or not options.settings["roi_subset"]
+        runs.append((task, options.settings["mode"] if task == "total" else "default", () if whole else wanted))
+    return runs
 
 
 def _drawn(scan: ScanImages, specs: Specs) -> LabelMap:
@@ -185,9 +210,7 @@ def _drawn(scan: ScanImages, specs: Specs) -> LabelMap:
     return label_map_from_contours(scan.contours, scan.images, specs, scan.contours_name)
 
 
-def _modelled(
-    scan: ScanImages, results: Sequence[Segmentation], source: str, specs: Specs, device: str
-) -> LabelMap:
+def _modelled(scan: ScanImages, results: Sequence[Segmentation], source: str, specs: Specs, device: str) -> LabelMap:
     image = next(image for image in scan.images if image.modality == "CT")
     labels = np.zeros(image.grid.shape, np.uint8)
     sources: dict[str, str] = {}
@@ -251,24 +274,6 @@ def _cts(scans: Sequence[ScanImages]) -> dict[str, Path]:
                 remedy=f"Give time point {scan.time_point} a CT, or use contours (config segment.source).",
             )
     return {str(scan.time_point): scan.ct for scan in scans if scan.ct is not None}
-
-
-def _runs(options: Options, specs: Specs) -> list[tuple[str, Mode, tuple[str, ...]]]:
-    """Task, mode and subset of every run of TotalSegmentator."""
-    runs: list[tuple[str, Mode, tuple[str, ...]]] = []
-    for task in options.settings["tasks"]:
-        wanted = tuple(sorted(set(class_names(task).values()) & set(specs)))
-        if not wanted:
-            raise SegmentationError(
-                "the region sheet names no class of the task",
-                path="regions.tsv",
-                tag="source_name",
-                value=task,
-                remedy="Add rows with the task's class names, or leave the task out.",
-            )
-        whole = task != "total" or not options.settings["roi_subset"]
-        runs.append((task, options.settings["mode"] if task == "total" else "default", () if whole else wanted))
-    return runs
 
 
 def _model_folder(options: Options) -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,38 +22,7 @@ from doseledger.io.dicom.rtstruct import RTSTRUCT_STORAGE
 from doseledger.io.dicom.seg import SEG_STORAGE
 from doseledger.io.label_map import has_voxels_of, is_label_map, label_mask, read_label_map, require_voxels_of
 from doseledger.regions import RegionSpec
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnOn:
-    """An image that outlines may have been drawn on."""
-
-    modality: Literal["CT", "SPECT"]
-    grid: Grid
-    series_uid: str
-    frame_of_reference_uid: str
-
-
-@dataclass(frozen=True, eq=False)
-class LabelMap:
-    """Regions of one time point.
-
-    Attributes
-    ----------
-    labels
-        Shape of `image.grid`; the value is `RegionSpec.label`, 0 is no region.
-    image
-        The image that the outlines were drawn on.
-    overlapping
-        Names of regions that lost voxels to another organ.
-    unmapped
-        Names in the file that the region sheet does not know.
-    """
-
-    labels: NDArray[np.uint8]
-    image: DrawnOn
-    overlapping: frozenset[str]
-    unmapped: tuple[str, ...]
+from doseledger.segmentation.labels import CONTOURS, DrawnOn, LabelMap, Named, paint
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,15 +87,9 @@ def label_map_from_contours(
         )
     image = drawing.image_of(known)
     labels = np.zeros(image.grid.shape, np.uint8)
-    overlapping: set[str] = set()
-    by_label = {spec.label: spec.region for spec in specs.values()}
-    for outline in sorted(known, key=lambda o: (specs[o.name].kind == "lesion", specs[o.name].label)):
-        spec = specs[outline.name]
-        mask = outline.mask_on(image.grid)
-        if spec.kind == "organ":
-            overlapping |= {by_label[int(v)] for v in np.unique(labels[mask]) if v not in (0, spec.label)}
-        labels[mask] = spec.label
-    return LabelMap(labels, image, frozenset(overlapping), unmapped)
+    overlapping = paint(labels, [Named(o.name, o.mask_on) for o in known], specs, image.grid)
+    sources = {specs[o.name].region: CONTOURS for o in known}
+    return LabelMap(labels, image, overlapping, unmapped, sources, {})
 
 
 def _read(path: Path, images: Sequence[DrawnOn], display: str) -> _Drawing:

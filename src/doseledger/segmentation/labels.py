@@ -14,6 +14,8 @@ from doseledger.regions import RegionSpec
 from doseledger.regions.derived import MARROW_MARGIN_MM
 from doseledger.regions.margins import eroded
 
+#: The back end that takes outlines of a person or another program.
+CONTOURS: Final = "contours"
 #: Order in which kinds are painted: what comes later takes the voxels of what came before.
 _PAINTED: Final = ("organ", "marrow", "lesion")
 

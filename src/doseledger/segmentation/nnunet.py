@@ -13,7 +13,7 @@ from doseledger.segmentation.process import run_worker
 from doseledger.segmentation.protocol import Device, NnunetRequest, WorkerRequest
 from doseledger.segmentation.tasks import CHECKPOINT, Network
 from doseledger.segmentation.totalsegmentator import Segmentation, ct_requests, segmentation
-from doseledger.segmentation.weights import check_allowed, verify
+from doseledger.segmentation.weights import Weights, check_allowed, verify
 
 #: What `doseledger` writes, and so the only ending of files that a model may expect.
 FILE_ENDING: Final = ".nii.gz"
@@ -52,23 +52,41 @@ def segment_cts_by_model(request: ModelRequest) -> Segmentation:
     SegmentationError, WeightsError, WorkerFailedError
         As `totalsegmentator.segment_cts`; or the model has regions, several channels or other files.
     """
-    folder = request.model_folder.resolve()
-    folds = tuple(sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{CHECKPOINT}")))
-    if not folds:
-        raise WeightsError("the model folder has no trained fold", path=folder.name, expected=f"fold_*/{CHECKPOINT}")
-    weights = verify(folder.parent, (Network(None, folder.name, folds),))
-    check_allowed(weights, request.data_origin)
-    names = model_classes(folder)
+    weights, names = find_model(request.model_folder, request.data_origin)
+    (network,) = weights.networks
     asked = WorkerRequest(
         weights_folder=weights.folder,
-        networks=(folder.name,),
+        networks=(network.folder,),
         label_count=max(names),
-        run=NnunetRequest(folds=folds, mirroring=request.mirroring),
+        run=NnunetRequest(folds=network.folds, mirroring=request.mirroring),
         device=request.device,
         threads=request.threads,
         cts=ct_requests(request.cts, request.out),
     )
     return segmentation(run_worker(asked, request.scratch), asked, names, weights)
+
+
+def find_model(model_folder: Path, data_origin: str) -> tuple[Weights, dict[int, str]]:
+    """Verified weights of a model with all its trained folds, and its class names by label.
+
+    Raises
+    ------
+    WeightsError
+        No trained fold; files missing, not registered or changed; not allowed for these data; or a model
+        that `model_classes` refuses.
+    """
+    folder = model_folder.resolve()
+    folds = tuple(sorted(p.parent.name.removeprefix("fold_") for p in folder.glob(f"fold_*/{CHECKPOINT}")))
+    if not folds:
+        raise WeightsError(
+            "the model folder has no trained fold",
+            path=folder.name,
+            expected=f"fold_*/{CHECKPOINT}",
+            remedy="Point the config at the folder TRAINER__PLANS__CONFIGURATION of a trained model.",
+        )
+    weights = verify(folder.parent, (Network(None, folder.name, folds),))
+    check_allowed(weights, data_origin)
+    return weights, model_classes(folder)
 
 
 def model_classes(folder: Path) -> dict[int, str]:

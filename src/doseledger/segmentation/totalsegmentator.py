@@ -78,6 +78,8 @@ class Segmentation:
         organs to crop to were not found.
     weights_sha256
         Hash of all networks that may have been loaded.
+    virtual_only
+        These networks know virtual patients only.
     cpu_s, peak_memory_mib
         Cost by key: processor time in seconds, and the process's highest memory up to then in MiB.
     versions
@@ -88,6 +90,7 @@ class Segmentation:
     label_names: dict[int, str]
     empty: frozenset[str]
     weights_sha256: str
+    virtual_only: bool
     cpu_s: dict[str, float]
     peak_memory_mib: dict[str, float]
     versions: dict[str, str]
@@ -152,6 +155,7 @@ def segmentation(result: WorkerResult, asked: WorkerRequest, names: dict[int, st
         label_names=names,
         empty=frozenset(ct.key for ct in result.cts if ct.empty),
         weights_sha256=weights.weights_sha256,
+        virtual_only=weights.virtual_only,
         cpu_s={ct.key: ct.cpu_s for ct in result.cts},
         peak_memory_mib={ct.key: ct.peak_memory_mib for ct in result.cts},
         versions=result.versions,

@@ -143,14 +143,18 @@ def _sum_row(common: Row, name: str, parts: list[Row | None]) -> Row | None:
         column: present[0][column] if len({p[column] for p in present}) == 1 else None
         for column in ("sct_code", "region_source", "device", "weights_sha256")
     }
-    return common | shared | {
-        "region": name,
-        "region_level": "sum",
-        "volume_ml": volume,
-        "u_volume_rel": u_volume,
-        "mass_g": sum(p["mass_g"] for p in present),
-        "flags": sorted({f for p in present for f in p["flags"]} | ({"part_missing"} if None in parts else set())),
-    }
+    return (
+        common
+        | shared
+        | {
+            "region": name,
+            "region_level": "sum",
+            "volume_ml": volume,
+            "u_volume_rel": u_volume,
+            "mass_g": sum(p["mass_g"] for p in present),
+            "flags": sorted({f for p in present for f in p["flags"]} | ({"part_missing"} if None in parts else set())),
+        }
+    )
 
 
 def _mass_g(mask: NDArray[np.bool_], grid: Grid, hu: NDArray[np.float32] | None) -> float:
