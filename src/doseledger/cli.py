@@ -37,12 +37,29 @@ def simulate(
     patients: int = 2,
     cycles: int = 2,
     seed: int = 1,
+    cameras: Annotated[bool, typer.Option(help="Also the phantom study of each site's camera.")] = True,
+    voxel_maps: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Instead: one patient from voxel maps (patient 15)."),
+    ] = None,
     results: Annotated[str, typer.Option(help="Results folder, relative to OUT.")] = "../results",
 ) -> None:
     """Write a virtual multi-centre cohort whose truth is known."""
     from doseledger.phantom import simulate as simulate_cohort
+    from doseledger.phantom.voxel_study import simulate_patient15
 
-    config = simulate_cohort(out, sites=sites, patients=patients, cycles=cycles, seed=seed, results=results)
+    if voxel_maps is not None:
+        config = simulate_patient15(voxel_maps, out, seed=seed, results=results)
+    else:
+        config = simulate_cohort(
+            out,
+            sites=sites,
+            patients=patients,
+            cycles=cycles,
+            seed=seed,
+            camera_studies=cameras,
+            results=results,
+        )
     typer.echo(f"virtual cohort written; config: {config}")
 
 

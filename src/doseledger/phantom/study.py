@@ -6,6 +6,7 @@ from pathlib import Path
 
 from doseledger.errors import ForeignResultsError
 from doseledger.phantom import design, sheets
+from doseledger.phantom.camera_study import write_camera_study
 from doseledger.phantom.cycle import draw_cycle, draw_scans
 from doseledger.phantom.design import Size
 from doseledger.phantom.imaging import write_scan
@@ -22,6 +23,7 @@ def simulate(
     seed: int = 1,
     size: Size = "demo",
     plant_refusal: bool = True,
+    camera_studies: bool = False,
     results: str = "../results",
     cohort: str = "demo",
 ) -> Path:
@@ -42,6 +44,8 @@ def simulate(
     plant_refusal
         Store the first scan of one cycle as SUV (Units GML), which is no activity: the last cycle
         of the last patient of site A.
+    camera_studies
+        Also image the phantoms of each site's camera, with their truth: ``cameras/site-A/<phantom>``.
     results
         Results folder as written into the config file, relative to it.
 
@@ -64,6 +68,8 @@ def simulate(
     records = Records()
     for site in design.sites_of(sites):
         records.add_site(site)
+        if camera_studies:
+            write_camera_study(out / "cameras" / f"site-{site.label}", site, seed)
         for index in range(patients):
             patient = draw_patient(seed, site.label, design.patient_label(index))
             records.add_patient(patient)
