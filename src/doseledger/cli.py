@@ -40,20 +40,34 @@ def simulate(
     segmentation: Annotated[
         str, typer.Option(help="What the config asks for: totalsegmentator (demo weights) or contours.")
     ] = "totalsegmentator",
+    cameras: Annotated[bool, typer.Option(help="Also the phantom study of each site's camera.")] = True,
+    voxel_maps: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Instead: one patient from voxel maps (patient 15)."),
+    ] = None,
     results: Annotated[str, typer.Option(help="Results folder, relative to OUT.")] = "../results",
 ) -> None:
     """Write a virtual multi-centre cohort whose truth is known."""
     from doseledger.phantom import simulate as simulate_cohort
+    from doseledger.phantom.study import WEIGHTS
+    from doseledger.phantom.voxel_study import simulate_patient15
+    from doseledger.segmentation.demo_weights import unpack_demo_weights
 
-    config = simulate_cohort(
-        out,
-        sites=sites,
-        patients=patients,
-        cycles=cycles,
-        seed=seed,
-        segmentation=segmentation,  # type: ignore[arg-type]
-        results=results,
-    )
+    if voxel_maps is not None:
+        config = simulate_patient15(voxel_maps, out, seed=seed, results=results)
+    else:
+        config = simulate_cohort(
+            out,
+            sites=sites,
+            patients=patients,
+            cycles=cycles,
+            seed=seed,
+            camera_studies=cameras,
+            segmentation=segmentation,  # type: ignore[arg-type]
+            results=results,
+        )
+        if segmentation == "totalsegmentator":
+            unpack_demo_weights(out / WEIGHTS)
     typer.echo(f"virtual cohort written; config: {config}")
 
 

@@ -3,41 +3,71 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
-from math import pi
+from functools import cache
+from math import log, pi
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from doseledger.activity import Calibration
 from doseledger.errors import UnknownNameError
 from doseledger.geometry import Grid
 from doseledger.io.dicom import SpectImage, read_ct, read_spect, read_structures, structure_mask
+from doseledger.io.index import draft_scans, index_folders
 from doseledger.nuclides import nuclide
 from doseledger.phantom.camera_phantoms import SPHERE_DIAMETERS_MM, Filled, Phantom, phantoms
 from doseledger.phantom.camera_study import write_camera_study
-from doseledger.phantom.design import sites_of
+from doseledger.phantom.design import Site, sites_of
+from doseledger.phantom.dialects import DIALECTS
+from doseledger.phantom.patients import stream
+from doseledger.phantom.scanner import image_spect
 from doseledger.phantom.shapes import occupancy
 
-SITE = sites_of(2)[1]
+#: One of each kind: each stores its images in its own way.
+SITES = sites_of(3)
+SITE = SITES[1]
 CAMERA = SITE.camera
 #: Grid much finer than the spheres' walls are apart.
 FINE = Grid((60, 160, 160), (2.0, 2.0, 2.0), (-159.0, -159.0, -34.0))
 
 CYLINDER, SPHERES, KIDNEYS = phantoms()
 
+StudyOf = Callable[[Site], Path]
+
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("camera")
-    assert write_camera_study(out, SITE, seed=3) == out / "truth.csv"
-    return out
+def study_of(tmp_path_factory: pytest.TempPathFactory) -> StudyOf:
+    @cache
+    def write(site: Site) -> Path:
+        out = tmp_path_factory.mktemp(f"camera-{site.label}")
+        assert write_camera_study(out, site, seed=3) == out / "truth.csv"
+        return out
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def study(study_of: StudyOf) -> Path:
+    return study_of(SITE)
 
 
 def rows_of(study: Path) -> list[dict[str, str]]:
     with (study / "truth.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def read(folder: Path, site: Site) -> SpectImage:
+    """As the site's row of the camera sheet says."""
+    columns = DIALECTS[site.dialect].camera_columns(site.camera)
+    calibration = None
+    if columns:
+        calibration = Calibration(site.camera.sensitivity_cps_per_mbq, "system", "cylinder", date(2025, 3, 3), 2)
+    return read_spect(folder, calibration=calibration, nuclide=nuclide("Lu-177"))
 
 
 def seen_mbq(image: SpectImage, part: Filled) -> float:
@@ -108,14 +138,54 @@ def test_truth_names_every_part(study: Path) -> None:
 
 
 @pytest.mark.parametrize("phantom", phantoms(), ids=lambda phantom: phantom.name)
-def test_images_hold_the_activity_times_the_calibration_error(study: Path, phantom: Phantom) -> None:
-    image = read_spect(study / phantom.name / "spect")
+@pytest.mark.parametrize("site", SITES, ids=lambda site: site.dialect)
+def test_images_hold_the_activity_times_the_calibration_error(study_of: StudyOf, site: Site, phantom: Phantom) -> None:
+    image = read(study_of(site) / phantom.name / "spect", site)
     seen_mbq = image.array_bq_per_ml.sum(dtype=float) * image.grid.voxel_volume_ml / 1e6
-    assert seen_mbq == pytest.approx(phantom.activity_mbq * CAMERA.calibration_factor, rel=0.01)
+    assert seen_mbq == pytest.approx(phantom.activity_mbq * site.camera.calibration_factor, rel=0.01)
     # Filled an hour before the scan.
     assert image.provenance.injected_activity_mbq == pytest.approx(
         phantom.activity_mbq * np.exp(nuclide("Lu-177").decay_constant_per_h), rel=1e-3
     )
+
+
+def test_the_cylinder_gives_the_sensitivity_that_the_counts_have(study: Path) -> None:
+    """By nothing but tags and the truth: 8.4 cps/MBq stated, 3 % more in the images."""
+    header = pydicom.dcmread(study / "cylinder" / "spect" / "nm.dcm")
+    photopeak = np.asarray(header.EnergyWindowVector) == 1
+    rotation = header.RotationInformationSequence[0]
+    # 120 views over both heads: each head takes 60 of them, one after another.
+    wall_clock_s = float(rotation.ActualFrameDuration) / 1e3 * rotation.NumberOfFramesInRotation / 2
+    activity_mbq = {row["phantom"]: float(row["activity_mbq"]) for row in rows_of(study)}["cylinder"]
+    # Mean over the scan: the activity at its middle.
+    mean_mbq = activity_mbq * (1.0 - 0.5 * log(2.0) * wall_clock_s / 574300.0)
+    sensitivity = header.pixel_array[photopeak].sum(dtype=float) / wall_clock_s / mean_mbq
+    assert sensitivity == pytest.approx(8.4 * 1.03, rel=0.003)
+
+
+@pytest.mark.parametrize("site", SITES, ids=lambda site: site.dialect)
+def test_an_index_places_every_phantom(study_of: StudyOf, site: Site) -> None:
+    study = study_of(site)
+    rows, unplaced = draft_scans(index_folders([study]), study)
+    assert [(row["ct"], row["contours"], row["cycle"], row["time_point"]) for row in rows] == [
+        (f"{name}/ct", f"{name}/rtstruct.dcm", 1, 1) for name in ("cylinder", "kidneys", "spheres")
+    ]
+    assert {str(row["spect"]).removesuffix("/nm.dcm") for row in rows} == {f"{p.name}/spect" for p in phantoms()}
+    assert [entry["path"] for entry in unplaced] == ["truth.csv"]
+
+
+def test_a_phantom_has_all_of_the_scan_time(study_of: StudyOf) -> None:
+    """Patients of this camera lie at three bed positions: the longest has 1043 of 2400 s, and 1.5 times the noise."""
+    site = SITES[2]
+    image = read(study_of(site) / "cylinder" / "spect", site)
+    one_bed = replace(site.camera, bed_times=(1.0,))
+    truth = CYLINDER.activity_map(image.grid)
+    again = image_spect(truth, image.grid, one_bed, stream(1, "again"), radius_mm=CYLINDER.radius_mm)
+    # Away from the edges.
+    z, y, x = (n // 2 for n in image.grid.shape)
+    middle = (slice(z - 12, z + 12), slice(y - 12, y + 12), slice(x - 12, x + 12))
+    noise, expected = (float(a[middle].std(dtype=float)) for a in (image.array_bq_per_ml, again))
+    assert noise == pytest.approx(expected, rel=0.15)
 
 
 def test_outlines_enclose_the_parts(study: Path) -> None:
@@ -137,7 +207,7 @@ def test_water_looks_like_water(study: Path) -> None:
 def test_recovery_depends_on_size_and_on_shape(study: Path) -> None:
     recovery = {}
     for phantom in (SPHERES, KIDNEYS):
-        image = read_spect(study / phantom.name / "spect")
+        image = read(study / phantom.name / "spect", SITE)
         for part in phantom.parts:
             recovery[part.name] = seen_mbq(image, part) / part.activity_mbq / CAMERA.calibration_factor
     spheres = [recovery[f"sphere_{diameter:.0f}mm"] for diameter in SPHERE_DIAMETERS_MM]
@@ -150,12 +220,11 @@ def test_recovery_depends_on_size_and_on_shape(study: Path) -> None:
 
 
 def test_another_dialect_stores_the_same_study(study: Path, tmp_path: Path) -> None:
-    write_camera_study(tmp_path, SITE, seed=3, dialect="nm-counts")
-    calibration = Calibration(CAMERA.sensitivity_cps_per_mbq, "system", "cylinder", date(2025, 3, 3), detectors=2)
-    pt = read_spect(study / "spheres" / "spect").array_bq_per_ml
-    nm = read_spect(tmp_path / "spheres" / "spect", calibration=calibration, nuclide=nuclide("Lu-177"))
+    write_camera_study(tmp_path, SITE, seed=3, dialect="pt-bqml")
+    nm = read(study / "spheres" / "spect", SITE)
+    pt = read_spect(tmp_path / "spheres" / "spect")
     # Whole counts: some 700 Bq/mL each.
-    assert np.allclose(nm.array_bq_per_ml, pt, rtol=1e-3, atol=500.0)
+    assert np.allclose(nm.array_bq_per_ml, pt.array_bq_per_ml, rtol=1e-3, atol=500.0)
     # Same seed, same bytes: all but the SPECT.
     for phantom in phantoms():
         for name in ("rtstruct.dcm", "ct/ct-0001.dcm", "ct/ct-0048.dcm"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from doseledger.errors import GeometryError, QuantityError
 from doseledger.geometry import Grid
@@ -25,7 +25,7 @@ from doseledger.phantom.projection import (
     Projector,
     contour_orbit,
 )
-from doseledger.phantom.scanner import CAMERAS, image_spect
+from doseledger.phantom.scanner import CAMERAS, Camera, image_spect, transmission
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "osem"
 PATIENTS = ("virtual", "patient15")
@@ -161,7 +161,7 @@ def test_stored_image_explains_the_stored_counts(patient: str) -> None:
     projector = Projector(grid, density * np.float32(ATTENUATION_208_KEV), path, MEDIUM_ENERGY)
     # Three views: the image explains them within the noise of their counts, and a little better, being fitted to them.
     views = np.array([0, 20, 40])
-    expected = data["scale"] * projector.forward(data["image_a"], views)
+    expected = data["scale"] * projector.forward(data["images"][0], views)
     counts = data["counts"][views]
     chi2 = float(((counts - expected) ** 2 / np.maximum(expected, 1.0)).sum() / (expected > 1.0).sum())
     assert 0.7 < chi2 < 1.1
@@ -171,70 +171,147 @@ def test_stored_image_explains_the_stored_counts(patient: str) -> None:
 @pytest.mark.parametrize("patient", PATIENTS)
 def test_organ_activity_is_recovered(patient: str) -> None:
     data = measured(patient)
-    truth, image = data["activity_kbq_per_ml"], data["image_a"]
+    truth, image = data["activity_kbq_per_ml"], data["images"][0]
     assert image.sum(dtype=float) == pytest.approx(truth.sum(dtype=float), rel=0.01)
-    recovery = {
-        region: float(image[data["labels"] == number].sum() / truth[data["labels"] == number].sum())
-        for number, region in enumerate(data["regions"], start=1)
-    }
+    recovered = {region: recovery(data, image, region) for region in data["regions"]}
     for region, floor in {"liver": 0.93, "spleen": 0.90, "kidney_left": 0.90, "kidney_right": 0.90}.items():
-        assert floor < recovery[region] < 1.0, recovery
+        assert floor < recovered[region] < 1.0, recovered
     # A lesion of some millilitres spills out more than an organ, even with the resolution modelled.
-    lesions = [value for region, value in recovery.items() if region.startswith("lesion")]
-    assert all(0.7 < value < recovery["liver"] for value in lesions), recovery
+    lesions = [value for region, value in recovered.items() if region.startswith("lesion")]
+    assert all(0.6 < value < recovered["liver"] for value in lesions), recovered
 
 
+@pytest.mark.parametrize("organ", ["kidney_left", "kidney_right", "spleen"])
 @pytest.mark.parametrize("patient", PATIENTS)
-def test_edges_overshoot(patient: str) -> None:
-    """Modelling the resolution makes rings: low at the edge, high one voxel inside, low again in the middle."""
+def test_edges_overshoot(patient: str, organ: str) -> None:
+    """Modelling the resolution makes rings: low at the edge, high one voxel inside."""
     data = measured(patient)
-    image = data["image_noise_free"]
-    rings = []
-    for organ in ("kidney_left", "kidney_right", "spleen"):
-        mask = data["labels"] == 1 + data["regions"].index(organ)
-        depth = distance_transform_edt(mask)
-        true = float(np.median(data["activity_kbq_per_ml"][mask]))
-        edge, inside = (float(image[mask & (depth > k) & (depth <= k + 1)].mean()) / true for k in (0, 1))
-        rings.append((edge, inside))
-    assert all(0.55 < edge < 0.8 for edge, _ in rings), rings
-    assert all(1.02 < inside < 1.2 for _, inside in rings), rings
+    edge, inside = (ring(data, data["image_noise_free"], (organ,), depth) for depth in (0, 1))
+    assert 0.7 < edge < 0.9
+    assert 1.02 < inside < 1.15
 
 
 # --- against the virtual cameras -------------------------------------------------------------------
 
+#: Whose counts the fixture has, at one bed position and without its calibration error.
+CAMERA = replace(CAMERAS[0], bed_times=(1.0,), calibration_factor=1.0)
+HOT = ("kidney_left", "kidney_right", "spleen")
+#: Share of the photons that leave the body: a circle of water instead of a patient.
+TRANSMISSION_TOLERANCE_REL = 0.15
+#: Relative noise. What four images of an organ tell is good to some 5 %; the rest is the depth of the organ,
+#: which the virtual camera does not know.
+NOISE_TOLERANCE_REL = 0.25
+#: Correlation of the noise with that one voxel of 6.8 mm on, and two.
+CORRELATION_TOLERANCE = 0.15
+#: Reading over truth in a layer inside of the edge.
+OVERSHOOT_TOLERANCE = 0.04
+#: Activity inside of the outline, of organs and of lesions of some millilitres.
+RECOVERY_TOLERANCE_REL = 0.03
+LESION_RECOVERY_TOLERANCE_REL = 0.06
 
-def noise_correlation(noise: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """Correlation of the noise with that one and two voxels on, mean over the three axes."""
-    variance = float((noise[mask] ** 2).mean())
 
-    def at(lag: int, axis: int) -> float:
-        n = noise.shape[axis] - lag
-        (here, there), (in_here, in_there) = (
-            (np.take(a, range(n), axis), np.take(a, range(lag, n + lag), axis)) for a in (noise, mask)
-        )
-        return float((here * there)[in_here & in_there].mean()) / variance
+@cache
+def osem_and_camera(patient: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Image without noise, and images with different noise, of either; kBq/mL."""
+    data = measured(patient)
+    truth_bq_per_ml = data["activity_kbq_per_ml"] * np.float32(1.0e3)
+    grid = Grid(data["labels"].shape, tuple(data["spacing_mm"]), tuple(data["origin_mm"]))
 
-    one, two = (float(np.mean([at(lag, axis) for axis in range(3)])) for lag in (1, 2))
-    return one, two
+    def image(camera: Camera, run: int) -> np.ndarray:
+        rng = stream(run, "virtual camera")
+        return image_spect(truth_bq_per_ml, grid, camera, rng, radius_mm=data["radius_mm"]) / np.float32(1.0e3)
+
+    quiet = replace(CAMERA, sensitivity_cps_per_mbq=1.0e7)
+    camera = (image(quiet, 0), np.stack([image(CAMERA, run) for run in range(1, 5)]))
+    # Both have the filter of the camera after the reconstruction.
+    sigma = CAMERA.post_fwhm_mm / (2.0 * sqrt(2.0 * log(2.0))) / data["spacing_mm"][0]
+    filtered = [gaussian_filter(one, sigma, truncate=3.0) for one in (data["image_noise_free"], *data["images"])]
+    return (filtered[0], np.stack(filtered[1:])), camera
 
 
 @pytest.mark.parametrize("patient", PATIENTS)
-def test_virtual_camera_has_noise_like_osem(patient: str) -> None:
+def test_virtual_camera_counts_what_the_projections_count(patient: str) -> None:
+    data = measured(patient)
+    voxel_ml = float(np.prod(data["spacing_mm"])) / 1.0e3
+    counts_per_kbq = data["scale"] / voxel_ml * len(data["angles_deg"])
+    # The fixture and the camera have the same sensitivity and time.
+    assert counts_per_kbq * 1.0e3 == pytest.approx(CAMERA.sensitivity_cps_per_mbq * CAMERA.duration_s)
+    emitted = counts_per_kbq * data["activity_kbq_per_ml"].sum(dtype=float) * voxel_ml
+    share = data["counts"].sum(dtype=float) / emitted
+    assert transmission(data["radius_mm"]) == pytest.approx(share, rel=TRANSMISSION_TOLERANCE_REL)
+
+
+@pytest.mark.parametrize(("organs", "layers"), [(("liver",), 2), (HOT, 1)], ids=["liver", "hot organs"])
+@pytest.mark.parametrize("patient", PATIENTS)
+def test_virtual_camera_has_noise_like_osem(patient: str, organs: tuple[str, ...], layers: int) -> None:
     data = measured(patient)
     truth = data["activity_kbq_per_ml"]
-    grid = Grid(truth.shape, tuple(data["spacing_mm"]), tuple(data["origin_mm"]))
-    pair = [image_spect(truth * 1.0e3, grid, CAMERAS[0], stream(run, "noise")) / 1.0e3 for run in (1, 2)]
-    liver = binary_erosion(data["labels"] == 1 + data["regions"].index("liver"), iterations=2)
-    noise_osem, noise_camera = ((a - b) / sqrt(2.0) for a, b in ((data["image_a"], data["image_b"]), pair))
-    near_osem, far_osem = noise_correlation(noise_osem, liver)
-    near_camera, far_camera = noise_correlation(noise_camera, liver)
-    # Neighbours of 6.8 mm vary together, those beyond hardly, in both.
-    assert 0.4 < near_osem < 0.65
-    assert abs(far_osem) < 0.2
-    assert near_camera > 0.1
-    assert abs(far_camera) < 0.2
-    ratio = float(noise_camera[liver].std() / noise_osem[liver].std())
-    assert 0.5 < ratio < 2.0
+    deep = np.logical_or.reduce([binary_erosion(mask_of(data, organ), iterations=layers) for organ in organs])
+    (sd_osem, near_osem, far_osem), (sd_camera, near_camera, far_camera) = (
+        noise_of(images / np.maximum(truth, 1.0), deep) for _, images in osem_and_camera(patient)
+    )
+    assert sd_camera == pytest.approx(sd_osem, rel=NOISE_TOLERANCE_REL)
+    assert near_camera == pytest.approx(near_osem, abs=CORRELATION_TOLERANCE)
+    assert far_camera == pytest.approx(far_osem, abs=CORRELATION_TOLERANCE)
+    # Neighbours vary together, those beyond hardly.
+    assert near_osem > 0.3 > 0.2 > abs(far_osem)
+
+
+@pytest.mark.parametrize(("organs", "depths"), [(("liver",), (1, 2)), (HOT, (1,))], ids=["liver", "hot organs"])
+@pytest.mark.parametrize("patient", PATIENTS)
+def test_virtual_camera_has_edges_like_osem(patient: str, organs: tuple[str, ...], depths: tuple[int, ...]) -> None:
+    data = measured(patient)
+    (osem_image, _), (camera_image, _) = osem_and_camera(patient)
+    for depth in depths:
+        expected = ring(data, osem_image, organs, depth)
+        assert ring(data, camera_image, organs, depth) == pytest.approx(expected, abs=OVERSHOOT_TOLERANCE), depth
+
+
+@pytest.mark.parametrize("patient", PATIENTS)
+def test_virtual_camera_recovers_like_osem(patient: str) -> None:
+    data = measured(patient)
+    (osem_image, _), (camera_image, _) = osem_and_camera(patient)
+    for region in ("liver", *HOT):
+        expected = recovery(data, osem_image, region)
+        assert recovery(data, camera_image, region) == pytest.approx(expected, rel=RECOVERY_TOLERANCE_REL), region
+    lesions = np.isin(data["labels"], [n for n, r in enumerate(data["regions"], start=1) if r.startswith("lesion")])
+    seen_osem, seen_camera = (float(image[lesions].sum(dtype=float)) for image in (osem_image, camera_image))
+    assert seen_camera == pytest.approx(seen_osem, rel=LESION_RECOVERY_TOLERANCE_REL)
+
+
+def mask_of(data: dict[str, Any], region: str) -> np.ndarray:
+    return np.asarray(data["labels"] == 1 + data["regions"].index(region))
+
+
+def recovery(data: dict[str, Any], image: np.ndarray, region: str) -> float:
+    """Image over truth in the voxels of a region."""
+    mask = mask_of(data, region)
+    return float(image[mask].sum(dtype=float) / data["activity_kbq_per_ml"][mask].sum(dtype=float))
+
+
+def ring(data: dict[str, Any], image: np.ndarray, organs: tuple[str, ...], depth: int) -> float:
+    """Image over truth in the voxels of organs that lie so many voxels below the surface."""
+    below = [distance_transform_edt(mask_of(data, organ)) for organ in organs]
+    layer = np.logical_or.reduce([(distance > depth) & (distance <= depth + 1) for distance in below])
+    return float(image[layer].sum(dtype=float) / data["activity_kbq_per_ml"][layer].sum(dtype=float))
+
+
+def noise_of(images: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
+    """Standard deviation within a mask, and correlation with the noise one and two voxels on, mean over the axes."""
+    noise = images - images.mean(axis=0)
+    # What the mean takes away, it takes from variance and covariance alike.
+    variance = float((noise[:, mask] ** 2).mean())
+
+    def at(lag: int, axis: int) -> float:
+        n = mask.shape[axis] - lag
+        (here, there), (in_here, in_there) = (
+            (np.take(a, range(n), a.ndim - 3 + axis), np.take(a, range(lag, n + lag), a.ndim - 3 + axis))
+            for a in (noise, mask)
+        )
+        return float((here * there)[:, in_here & in_there].mean()) / variance
+
+    one, two = (float(np.mean([at(lag, axis) for axis in range(3)])) for lag in (1, 2))
+    return sqrt(variance * len(images) / (len(images) - 1)), one, two
 
 
 # --- bad input -------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Tables of a small cohort move only when a stage version does.
 
 The hashes are of values rounded to five digits, so that they hold on another processor. They belong
-to one virtual cohort: when the simulator changes, so does the hash of the input. After a change that is meant to move numbers: raise STAGE_VERSION of the stage, say why in CHANGELOG.md
+to one virtual cohort: when the simulator changes, so does the hash of the input. After a change that
+is meant to move numbers: raise STAGE_VERSION of the stage, say why in CHANGELOG.md
 ("Numbers that change"), and run `make golden`.
 """
 
@@ -13,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from doseledger.cohort import CYCLE_STAGES, PATIENT_STAGE, stage_version
@@ -71,11 +73,16 @@ def moved(kept: dict[str, Any], now: dict[str, Any]) -> bool:
 
 
 def input_sha256(folder: Path) -> str:
-    """Hash of sheets and true activities, rounded: another processor may round pixels otherwise."""
+    """Hash of sheets, true activities and sums of pixels, rounded: another processor may round pixels otherwise."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.tsv"), folder / "truth" / "activity_truth.csv"]):
         text = re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4e}", path.read_text(encoding="utf-8"))
         digest.update(f"{path.name}\n{text}".encode())
+    for path in sorted(folder.glob("dicom/**/*.dcm")):
+        header = pydicom.dcmread(path)
+        if "PixelData" in header:
+            total = float(header.pixel_array.sum()) * float(header.get("RescaleSlope", 1.0))
+            digest.update(f"{path.name} {total:.2e}\n".encode())
     return digest.hexdigest()
 
 

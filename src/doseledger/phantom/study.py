@@ -7,12 +7,12 @@ from typing import Final, Literal, get_args
 
 from doseledger.errors import ForeignResultsError, UnknownNameError
 from doseledger.phantom import design, sheets
+from doseledger.phantom.camera_study import write_camera_study
 from doseledger.phantom.cycle import draw_cycle, draw_scans
 from doseledger.phantom.design import Size
 from doseledger.phantom.imaging import write_scan
 from doseledger.phantom.patients import draw_patient
 from doseledger.phantom.records import Records
-from doseledger.segmentation.demo_weights import unpack_demo_weights
 
 Segmenting = Literal["contours", "totalsegmentator"]
 #: Folder of the demo weights beside the config, and how they are used.
@@ -30,6 +30,7 @@ def simulate(
     size: Size = "demo",
     plant_refusal: bool = True,
     segmentation: Segmenting = "contours",
+    camera_studies: bool = False,
     results: str = "../results",
     cohort: str = "demo",
 ) -> Path:
@@ -51,8 +52,10 @@ def simulate(
         Store the first scan of one cycle as SUV (Units GML), which is no activity: the last cycle
         of the last patient of site A.
     segmentation
-        What the config asks for: regions from the structure sets, or organs by TotalSegmentator with weights
-        that know virtual patients only, which are written beside the config.
+        What the config asks for: regions from the structure sets, or organs by TotalSegmentator with the
+        weights that the caller puts into the folder `WEIGHTS` beside it.
+    camera_studies
+        Also image the phantoms of each site's camera, with their truth: ``cameras/site-A/<phantom>``.
     results
         Results folder as written into the config file, relative to it.
 
@@ -77,6 +80,8 @@ def simulate(
     records = Records()
     for site in design.sites_of(sites):
         records.add_site(site)
+        if camera_studies:
+            write_camera_study(out / "cameras" / f"site-{site.label}", site, seed)
         for index in range(patients):
             patient = draw_patient(seed, site.label, design.patient_label(index))
             records.add_patient(patient)
@@ -89,10 +94,7 @@ def simulate(
                     write_scan(out, scan)
     records.write(out)
     config = out / "config.yaml"
-    by_model = segmentation == "totalsegmentator"
-    if by_model:
-        unpack_demo_weights(out / WEIGHTS)
-    sheets.write_config(config, cohort, results, _BY_MODEL if by_model else None)
+    sheets.write_config(config, cohort, results, _BY_MODEL if segmentation == "totalsegmentator" else None)
     return config
 
 

@@ -20,7 +20,7 @@ from doseledger.phantom.dicom_images import Injection, write_ct
 from doseledger.phantom.patients import stream
 from doseledger.phantom.pixel_contour import mask_contour
 from doseledger.phantom.records import Records
-from doseledger.phantom.scanner import CT_RANGE_HU, Camera, image_spect
+from doseledger.phantom.scanner import CT_RANGE_HU, image_spect
 from doseledger.phantom.torso import SUMS
 from doseledger.phantom.truth import local_dose_gy, region_activity_mbq, region_half_life_h, region_tia_mbq_h
 from doseledger.phantom.truth_rows import WHOLE_FIELD
@@ -52,12 +52,17 @@ and all times. The patient neither moves nor breathes.
 * `organ_truth.csv`: volume and mass of the voxels of the region; time-integrated activity of one
   exponential from time zero, the middle of the infusion, to infinity. `dose_local_gy` is the energy of the
   electrons of the region's own decays over its mass: photons, and radiation that enters from or leaves to
-  other regions, are not in it.
+  other regions, are not in it. The dose with all radiations, `absorbed_dose_gy`, has not been computed.
 * `activity_truth.csv`: activity at scan start; `whole_field` is everything in the SPECT field.
+* `planted.csv`: how the site's archive stores images, its calibration error and its decay correction.
+
+Images carry the site's calibration error and noise; the truth does not.
 """
 
 
-def simulate_patient15(folder: Path, out: Path, *, site: Site | None = None, seed: int = 1) -> Path:
+def simulate_patient15(
+    folder: Path, out: Path, *, site: Site | None = None, seed: int = 1, results: str = "../results"
+) -> Path:
     """Write a cohort of one patient, one cycle and three scans.
 
     Parameters
@@ -92,7 +97,7 @@ def simulate_patient15(folder: Path, out: Path, *, site: Site | None = None, see
     records.write(out)
     (out / "truth" / "README.md").write_text(README, encoding="utf-8")
     config = out / "config.yaml"
-    sheets.write_config(config, "patient15", "../results")
+    sheets.write_config(config, "patient15", results)
     return config
 
 
@@ -144,16 +149,12 @@ def _visit(site: Site, seed: int, time_point: int, scan_start: datetime) -> Visi
     )
     return Visit(
         subject=subject,
-        camera=_at_one_bed(site.camera),
+        # The maps are no higher than one bed position.
+        camera=replace(site.camera, bed_times=(1.0,)),
         key=f"{seed}/voxel patient/{site.label}/{time_point}",
         description=f"Lu177 therapy cycle {CYCLE} SPECT/CT {time_point}",
         scan_start=scan_start,
     )
-
-
-def _at_one_bed(camera: Camera) -> Camera:
-    """The maps are no higher than one bed position."""
-    return replace(camera, bed_times=(1.0,))
 
 
 def _record_treatment(records: Records, patient: VoxelPatient, site: Site) -> None:

@@ -36,27 +36,32 @@ _DPI: Final = 160
 _WIDTH: Final = 1600
 _EDGE: Final = 18
 _GAP: Final = 8
-_LIST_WIDTH: Final = 290
+_LIST_WIDTH: Final = 262
 _CAPTION: Final = 20
 _LINE: Final = 17
-_SMALL, _TEXT, _HEADING, _TITLE, _MARK = 12.0, 13.0, 17.0, 24.0, 30.0
+_SMALL, _TEXT, _HEADING, _TITLE, _MARK = 12.0, 13.0, 17.0, 24.0, 38.0
 _SWATCH: Final = (26, 13)
+#: Room for a volume at the end of a line of the list.
+_VOLUME_WIDTH: Final = 76
+#: From the list to the pictures.
+_LIST_GAP: Final = 16
 #: Highest picture, and largest scale: a small field is not blown up.
 _TALLEST: Final = 420
 _LARGEST_PX_PER_MM: Final = 1.5
 #: Width of a letter of DejaVu Sans over its size, a little more than the mean: lines must not run into pictures.
 _LETTER: Final = 0.6
 _BAR_MM: Final = 50.0
-#: A region smaller than this in a picture carries no number there.
-_NUMBER_ROOM: Final = 16
+#: Half the room that a number takes.
+_NUMBER_RADIUS: Final = 8
 _POINTS_PER_INCH: Final = 72.0
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of the list beside the pictures."""
+    """A line of the list beside the pictures; `amount` stands at its end."""
 
     text: str
+    amount: str = ""
     colour: str = INK
     size: float = _TEXT
     style: RegionStyle | None = None
@@ -188,14 +193,15 @@ def _row(
     def draw(axes: Axes, y: float) -> None:
         _draw_rule(axes, y)
         for number, line in enumerate(lines):
-            _draw_line(axes, _EDGE, y + _GAP + (number + 0.5) * _LINE, line)
+            # The name of the scan stands off from its list.
+            _draw_line(axes, _EDGE, y + _GAP + (number + 0.5) * _LINE + (_GAP if number else 0), line)
         x = _EDGE + _LIST_WIDTH
         for picture, width in zip(pictures, widths, strict=True):
             if picture is not None:
                 _draw_picture(axes, x, y + _GAP, picture, styles)
             x += width + (_GAP if width else 0)
 
-    return _Block(max(tallest, len(lines) * _LINE) + 2 * _GAP, draw)
+    return _Block(max(tallest, len(lines) * _LINE + _GAP) + 2 * _GAP, draw)
 
 
 def _scan_lines(view: ScanView, regions: Sequence[RegionStyle]) -> list[_Line]:
@@ -206,19 +212,21 @@ def _scan_lines(view: ScanView, regions: Sequence[RegionStyle]) -> list[_Line]:
         found = view.found.get(style.region)
         volume = "no voxels" if found is None else f"{words.significant(found.volume_ml)} mL"
         colour = FLAG_RED if flags.get(style.region) else (INK if found else MUTED)
-        lines.append(_Line(f"{_entry(style)}  {volume}", colour, style=style))
+        first, *rest = wrap(_entry(style), _letters(_LIST_WIDTH - _LIST_GAP - _SWATCH[0] - _VOLUME_WIDTH, _TEXT))
+        lines.append(_Line(first, volume, colour, style=style))
+        lines += [_Line(text, colour=colour, indent=_SWATCH[0]) for text in rest]
         lines += _flag_lines(flags.get(style.region, ()))
     named = {style.region for style in regions}
     for region in sorted((name for name in flags if name not in named and flags[name]), key=words.region_order):
-        lines += [_Line(words.region(region), FLAG_RED), *_flag_lines(flags[region])]
+        lines += [_Line(words.region(region), colour=FLAG_RED), *_flag_lines(flags[region])]
     return lines
 
 
 def _flag_lines(flags: Sequence[str]) -> list[_Line]:
     """Flags in words; short ones of the pages first, else the meaning that the gate gives."""
     said = [words.flag(flag) if flag in words.FLAGS else FLAG_MEANINGS.get(flag, words.flag(flag)) for flag in flags]
-    width = _letters(_LIST_WIDTH - _SWATCH[0], _SMALL)
-    return [_Line(line, FLAG_RED, _SMALL, indent=_SWATCH[0]) for text in said for line in wrap(text, width)]
+    width = _letters(_LIST_WIDTH - _LIST_GAP - _SWATCH[0], _SMALL)
+    return [_Line(line, colour=FLAG_RED, size=_SMALL, indent=_SWATCH[0]) for text in said for line in wrap(text, width)]
 
 
 def _draw_picture(axes: Axes, x: float, y: float, picture: Picture, styles: Mapping[int, RegionStyle]) -> None:
@@ -237,22 +245,24 @@ def _draw_picture(axes: Axes, x: float, y: float, picture: Picture, styles: Mapp
         aspect="auto",
     )
     frame = Rectangle((left, top), columns, rows, transform=axes.transData)
-    for label, lines in picture.outlines.items():
+    for label, outline in picture.outlines.items():
         style = styles[label]
         collection = LineCollection(
-            [line + np.array([left, top]) for line in lines],
+            [line + np.array([left, top]) for line in outline.lines],
             colors=style.colour,
             linestyles=style.linestyle,
-            linewidths=0.55,
-            path_effects=[patheffects.withStroke(linewidth=1.1, foreground="black", alpha=0.6)],
+            linewidths=0.6,
+            path_effects=[patheffects.withStroke(linewidth=1.2, foreground="black", alpha=0.6)],
         )
         axes.add_collection(collection, autolim=False)
         collection.set_clip_path(frame)
-        # At the middle of the largest part, where there is room for it.
-        x_px, y_px = np.ptp(max(lines, key=len), axis=0)
-        if min(x_px, y_px) >= _NUMBER_ROOM:
-            at = (max(lines, key=len).max(axis=0) + max(lines, key=len).min(axis=0)) / 2
-            _write(axes, left + at[0], top + at[1], str(label), _SMALL, style.colour, align="center", halo=True)
+    # After all lines, so that none crosses a number. Beside a region that is too small for it.
+    for label, outline in picture.outlines.items():
+        x_px, y_px = outline.middle
+        if outline.radius < _NUMBER_RADIUS:
+            x_px = max(float(line[:, 0].max()) for line in outline.lines) + _NUMBER_RADIUS
+        if 0 <= x_px <= columns and 0 <= y_px <= rows:
+            _write(axes, left + x_px, top + y_px, str(label), _SMALL, styles[label].colour, align="center", halo=True)
     before, after, above = picture.letters
     for place, letter in (((9, rows / 2), before), ((columns - 9, rows / 2), after), ((columns / 2, 10), above)):
         _write(axes, left + place[0], top + place[1], letter, _TEXT, "white", bold=True, align="center", halo=True)
@@ -277,6 +287,9 @@ def _draw_line(axes: Axes, x: float, y: float, line: _Line) -> None:
             [x + 2, x + width - 8], [y, y], color=line.style.colour, linestyle=line.style.linestyle, linewidth=1.1
         )
         x += width
+    if line.amount:
+        end = _EDGE + _LIST_WIDTH - _LIST_GAP
+        _write(axes, end, y, line.amount, line.size, line.colour, align="right")
     _write(axes, x + line.indent, y, line.text, line.size, line.colour, bold=line.size == _HEADING)
 
 
@@ -293,7 +306,7 @@ def _write(
     colour: str,
     *,
     bold: bool = False,
-    align: Literal["left", "center"] = "left",
+    align: Literal["left", "center", "right"] = "left",
     halo: bool = False,
 ) -> None:
     """Text with its middle at the height `y`; `size` in pixels."""

@@ -56,7 +56,7 @@ def region_styles(labels: Mapping[int, str]) -> tuple[RegionStyle, ...]:
     for label, name in sorted(labels.items(), key=lambda item: words.region_order(item[1])):
         family = "lesion" if name.startswith("lesion") else name
         if family in _COLOURS:
-            dash, colour = _DASHES[label % len(_DASHES) if family == "lesion" else 0], _COLOURS[family]
+            dash, colour = _DASHES[0], _COLOURS[family]
         else:
             free = free or list(looks)
             # Not hash(): it differs from run to run.

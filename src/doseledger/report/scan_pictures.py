@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from doseledger.errors import UnknownNameError
 from doseledger.geometry import Grid, Vector
@@ -45,6 +46,18 @@ _PLANES: Final = {AXIAL: "Axial", CORONAL: "Coronal", SAGITTAL: "Sagittal"}
 
 
 @dataclass(frozen=True, eq=False)
+class Outline:
+    """One region in a picture; positions ``(n, 2)`` of x and y are in pixels from the upper left corner.
+
+    `middle` is where the region is widest, `radius` the distance from there to its edge.
+    """
+
+    lines: list[Index]
+    middle: Index
+    radius: float
+
+
+@dataclass(frozen=True, eq=False)
 class Picture:
     """One picture of a scan.
 
@@ -53,14 +66,14 @@ class Picture:
     grey
         Grey values ``(row, column)``, uint8.
     outlines
-        Lines of each label, in pixels from the upper left corner: arrays ``(n, 2)`` of x and y.
+        By label.
     letters
         What is to the left, to the right and above.
     """
 
     caption: str
     grey: NDArray[np.uint8]
-    outlines: dict[int, list[Index]]
+    outlines: dict[int, Outline]
     letters: tuple[str, str, str]
     px_per_mm: float
 
@@ -137,8 +150,8 @@ class ScanView:
         return Picture(
             caption=f"{_PLANES[plane.axis]} through {plane.name}",
             grey=self._grey(sampled(self._image, points)),
-            # Pixels count from the corner of the picture; without the frame of zeros lines would not close.
-            outlines={int(n): _lines(labels == n, 0.5) for n in np.unique(labels[labels > 0])},
+            # A pixel's centre is half a pixel from its corner, where positions in a picture start.
+            outlines={int(n): _outline(labels == n, lambda at: at + 0.5) for n in np.unique(labels[labels > 0])},
             letters=_LETTERS[plane.axis],
             px_per_mm=px_per_mm,
         )
@@ -156,20 +169,22 @@ class ScanView:
         shape = _shape(self.projection_size_mm(), px_per_mm)
         values = sampled(image, pixels(box, CORONAL, 0.0, shape))
         top = _top(values)
-        depths = {n: float(self._labels.grid.index(np.array([r.centroid_mm]))[0, 1]) for n, r in self._by_label.items()}
 
-        def to_pixels(line: Index, region: FoundRegion, depth: float) -> Index:
-            column, row = line.T
-            index = np.column_stack([row + region.first[0], np.full(len(line), depth), column + region.first[2]])
-            seen = image.grid.index(_positions_mm(self._labels.grid, index))
-            x = (seen[:, 2] - box.low[2]) / (box.high[2] - box.low[2]) * shape[1]
-            y = (box.high[0] - seen[:, 0]) / (box.high[0] - box.low[0]) * shape[0]
-            return np.column_stack([x, y])
+        def place_shadow(region: FoundRegion) -> Outline:
+            depth = float(self._labels.grid.index(np.array([region.centroid_mm]))[0, 1])
 
-        outlines = {
-            n: [to_pixels(line, region, depths[n]) for line in _lines(region.shadow, 0.0)]
-            for n, region in self._by_label.items()
-        }
+            def to_picture(at: Index) -> Index:
+                index = np.column_stack(
+                    [at[:, 1] + region.first[0], np.full(len(at), depth), at[:, 0] + region.first[2]]
+                )
+                seen = image.grid.index(_positions_mm(self._labels.grid, index))
+                x = (seen[:, 2] - box.low[2]) / (box.high[2] - box.low[2]) * shape[1]
+                y = (box.high[0] - seen[:, 0]) / (box.high[0] - box.low[0]) * shape[0]
+                return np.column_stack([x, y])
+
+            return _outline(region.shadow, to_picture)
+
+        outlines = {label: place_shadow(region) for label, region in self._by_label.items()}
         caption = f"SPECT maximum; white: {words.significant(top / BQ_PER_KBQ)} kBq/mL"
         return Picture(caption, _activity_grey(values, top), outlines, _LETTERS[CORONAL], px_per_mm)
 
@@ -215,7 +230,7 @@ def _planes(found: Mapping[str, FoundRegion], grid: Grid, box: Box) -> list[Plan
     by_size = sorted(found, key=lambda name: (-found[name].volume_ml, name))
     kidneys = [name for name in KIDNEYS if name in found]
     first = kidneys or list(found)
-    first_name = ("the kidneys" if len(kidneys) != 1 else _named(kidneys[0])) if kidneys else "all regions"
+    first_name = ("kidneys" if len(kidneys) != 1 else _named(kidneys[0])) if kidneys else "all regions"
     middle = _middle_mm(found[name] for name in first)
     others = [name for name in by_size if name not in kidneys] if kidneys else by_size[1:]
     second = "liver" if "liver" in others or (not kidneys and len(found) > 1 and "liver" in found) else None
@@ -260,7 +275,11 @@ def _activity_grey(values: NDArray[np.float64], top: float) -> NDArray[np.uint8]
     return (scaled**_GAMMA * 255.0).astype(np.uint8)
 
 
-def _lines(mask: NDArray[np.bool_], offset: float) -> list[Index]:
-    """Outlines of a mask, ``(n, 2)`` of column and row; `offset` is the position of its first pixel's centre."""
-    framed = np.pad(mask, 1).astype(float)
-    return [np.asarray(line) - 1.0 + offset for line in contour_generator(z=framed).lines(0.5)]
+def _outline(mask: NDArray[np.bool_], to_picture: Callable[[Index], Index]) -> Outline:
+    """The outline of a mask; `to_picture` turns positions of x and y in its pixels into those of the picture."""
+    # Without a frame of zeros lines would not close at the edge.
+    framed = np.pad(mask, 1)
+    lines = [to_picture(np.asarray(line) - 1.0) for line in contour_generator(z=framed.astype(float)).lines(0.5)]
+    row, column = np.unravel_index(np.argmax(ndimage.distance_transform_edt(framed)), framed.shape)
+    middle = to_picture(np.array([[column - 1.0, row - 1.0]]))[0]
+    return Outline(lines, middle, float(np.min(np.hypot(*(np.concatenate(lines) - middle).T))))

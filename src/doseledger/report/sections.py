@@ -30,6 +30,8 @@ _BODY_HU: Final = -400.0
 _ACTIVE_FRACTION: Final = 0.02
 #: The body is looked for in at most so many voxels along each axis.
 _COARSE_VOXELS: Final = 96
+#: Of the fullest slice: emptier ones at the edge hold noise or the end of a cable, not the body.
+_SPECK_FRACTION: Final = 0.01
 #: Around body and regions, mm.
 _MARGIN_MM: Final = 10.0
 #: What sections show above and below the regions, mm: a whole body would leave the organs too small to judge.
@@ -164,11 +166,14 @@ def body_box(image: Upright, *, activity: bool) -> Box:
     else:
         parts, count = ndimage.label(coarse > _BODY_HU)
         inside = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])) if count else parts > 0
-    boxes = ndimage.find_objects(inside.view(np.uint8))
-    if not boxes:
+    if not inside.any():
         return _field(image.grid)
-    low = [part.start * s - s for part, s in zip(boxes[0], step, strict=True)]
-    high = [part.stop * s for part, s in zip(boxes[0], step, strict=True)]
+    low, high = [], []
+    for axis in range(3):
+        profile = inside.sum(axis=tuple({0, 1, 2} - {axis}))
+        filled = np.flatnonzero(profile > profile.max() * _SPECK_FRACTION)
+        low.append(float((filled[0] - 1) * step[axis]))
+        high.append(float((filled[-1] + 1) * step[axis]))
     return _widened(Box(_vector(low), _vector(high)), image.grid)
 
 

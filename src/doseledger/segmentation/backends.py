@@ -19,7 +19,7 @@ from doseledger.errors import ContourError, InputMissingError, SegmentationError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image
 from doseledger.regions import RegionSpec
-from doseledger.segmentation.contours import label_map_from_contours
+from doseledger.segmentation.contours import label_map_from_contours, names_in
 from doseledger.segmentation.labels import CONTOURS, DrawnOn, LabelMap, Model, Named, paint
 from doseledger.segmentation.nnunet import ModelRequest, find_model, segment_cts_by_model
 from doseledger.segmentation.protocol import Device, Mode
@@ -236,17 +236,18 @@ def _modelled(scan: ScanImages, results: Sequence[Segmentation], source: str, sp
             expected=sorted(names),
             remedy="Look at the CT: does it show the organs, in the right orientation? Else give contours.",
         )
-    if scan.contours is None:
-        return LabelMap(labels, image, overlapping, (), sources, models)
-    return _with_drawn(LabelMap(labels, image, overlapping, (), sources, models), scan, specs)
+    made = LabelMap(labels, image, overlapping, (), sources, models)
+    return made if scan.contours is None else _with_drawn(made, scan, specs)
 
 
 def _with_drawn(made: LabelMap, scan: ScanImages, specs: Specs) -> LabelMap:
     """Regions that the model has no class for, from the time point's structure set, over those of the model."""
+    assert scan.contours is not None
+    assert scan.contours_name is not None
     others = {name: spec for name, spec in specs.items() if spec.region not in made.sources}
-    drawn = _drawn(scan, others) if others else None
-    if drawn is None:
+    if not set(names_in(scan.contours, scan.images, scan.contours_name)) & set(others):
         return made
+    drawn = label_map_from_contours(scan.contours, scan.images, others, scan.contours_name)
     if not drawn.image.grid.same_as(made.image.grid):
         raise ContourError(
             "outlines on SPECT cannot be joined with masks on CT",

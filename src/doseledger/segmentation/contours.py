@@ -92,6 +92,11 @@ def label_map_from_contours(
     return LabelMap(labels, image, overlapping, unmapped, sources, {})
 
 
+def names_in(path: Path, images: Sequence[DrawnOn], display: str) -> tuple[str, ...]:
+    """Names of the regions in a file; raises as `label_map_from_contours`, but for names that are not known."""
+    return tuple(outline.name for outline in _read(path, images, display).outlines)
+
+
 def _read(path: Path, images: Sequence[DrawnOn], display: str) -> _Drawing:
     if is_label_map(path):
         return _label_map(path, images)

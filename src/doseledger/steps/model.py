@@ -7,7 +7,8 @@ from pathlib import Path
 from doseledger.cohort import Plan
 from doseledger.errors import SegmentationError
 from doseledger.segmentation import Options, check_model
-from doseledger.segmentation.backends import CONTOURS, runs_of, weights_of
+from doseledger.segmentation.backends import runs_of, weights_of
+from doseledger.segmentation.labels import CONTOURS
 from doseledger.segmentation.weights import fetch_weights, register_weights
 from doseledger.steps.specs import region_specs
 
