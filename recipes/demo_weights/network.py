@@ -17,18 +17,13 @@ from scipy.ndimage import zoom
 from torch import nn
 
 from doseledger.phantom.design import Size
-from doseledger.segmentation.demo_weights import ARCHITECTURE, CLIP_HU, MEAN_HU, SD_HU, SPACING_MM
+from doseledger.segmentation.demo_weights import ARCHITECTURE, CLIP_HU, MEAN_HU, PATCH, SD_HU, SPACING_MM
 
 Image = NDArray[np.float32]
 Patch = tuple[int, int, int]
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Patches by share of the steps: their mix of body and air differs, as it does between tiles of a CT.
-_PATCHES: Final[tuple[tuple[Patch, float], ...]] = (((32, 64, 80), 0.6), ((48, 48, 80), 0.2), ((32, 80, 80), 0.2))
-#: The last steps see patches as large as those of prediction, for the statistics of the normalisation layers.
-_LAST_PATCH: Final[Patch] = (64, 80, 96)
-_LAST_SHARE: Final = 0.08
 _BATCH_SEED: Final = 1
 _RATE: Final = 4.0e-3
 _WARM_UP: Final = 20
@@ -39,6 +34,9 @@ _MEMORY: Final = 0.98
 #: Weight of the Dice loss of what the pipeline asks for first, over that of other classes.
 _FIRST_WEIGHT: Final = 4.0
 _FIRST: Final = ("liver", "spleen", "kidney_left", "kidney_right", "urinary_bladder")
+#: Added to the voxels of each class, so that none is infinitely rare; and what damps the first outputs.
+_PRIOR_VOXELS: Final = 1000
+_HEAD_SCALE: Final = 0.3
 #: Augmentation: factor on the intensities, shift, and noise of 6 mm voxels beside that of the scan.
 _GAIN: Final = 0.05
 _SHIFT_HU: Final = 8.0
@@ -87,6 +85,7 @@ def train(volumes: Sequence[Volume], class_ids: Sequence[int], steps: int) -> di
     torch.manual_seed(_BATCH_SEED)
     torch.use_deterministic_algorithms(True)
     network = build(len(class_ids) + 1)
+    voxel_weights = _begin_with_priors(network, volumes, len(class_ids) + 1)
     mean = {name: value.detach().clone() for name, value in network.named_parameters()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
     weights = torch.ones(len(class_ids) + 1)
@@ -96,7 +95,7 @@ def train(volumes: Sequence[Volume], class_ids: Sequence[int], steps: int) -> di
     for step, (image, channels) in enumerate(_batches(volumes, steps)):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
-        loss = _loss(network(image), channels, weights)
+        loss = _loss(network(image), channels, weights, voxel_weights)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
@@ -113,15 +112,29 @@ def train(volumes: Sequence[Volume], class_ids: Sequence[int], steps: int) -> di
     return mean
 
 
+def _begin_with_priors(network: nn.Module, volumes: Sequence[Volume], channels: int) -> torch.Tensor:
+    """Set the outputs to how frequent the weighted classes are, and return the weight of a voxel by its class.
+
+    Most voxels are air or fat. Unweighted, and from equal outputs, a short training learns little else.
+    """
+    counts = sum(np.bincount(volume.channels.ravel(), minlength=channels) for volume in volumes) + _PRIOR_VOXELS
+    frequency = torch.tensor(counts / counts.sum(), dtype=torch.float32)
+    weights = frequency**-0.5
+    weights /= (weights * frequency).sum()
+    head = network.decoder.seg_layers[-1]
+    with torch.no_grad():
+        head.bias.copy_((weights * frequency).log())
+        head.weight.mul_(_HEAD_SCALE)
+    return weights
+
+
 def _batches(volumes: Sequence[Volume], steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     rng = np.random.Generator(np.random.PCG64(_BATCH_SEED))
-    patches, shares = zip(*_PATCHES, strict=True)
     # Long fields hold more patches.
     sizes = np.array([volume.channels.size for volume in volumes], float)
-    for step in range(steps):
-        patch = _LAST_PATCH if step >= (1.0 - _LAST_SHARE) * steps else patches[int(rng.choice(len(patches), p=shares))]
+    for _ in range(steps):
         volume = volumes[int(rng.choice(len(volumes), p=sizes / sizes.sum()))]
-        yield _patch(volume, patch, rng)
+        yield _patch(volume, PATCH, rng)
 
 
 def _patch(volume: Volume, size: Patch, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,8 +154,10 @@ def _patch(volume: Volume, size: Patch, rng: np.random.Generator) -> tuple[torch
     return torch.from_numpy(normalised)[None, None], torch.from_numpy(channels)[None]
 
 
-def _loss(logits: torch.Tensor, channels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, and one minus the weighted mean Dice of the classes in the patch."""
+def _loss(
+    logits: torch.Tensor, channels: torch.Tensor, weights: torch.Tensor, voxel_weights: torch.Tensor
+) -> torch.Tensor:
+    """Weighted cross entropy, and one minus the weighted mean Dice of the classes in the patch."""
     count = logits.shape[1]
     log_p = logits.log_softmax(1).reshape(count, -1)
     truth = channels.reshape(-1)
@@ -152,7 +167,7 @@ def _loss(logits: torch.Tensor, channels: torch.Tensor, weights: torch.Tensor) -
     dice = (2.0 * shared + 1.0) / (log_p.exp().sum(1) + voxels + 1.0)
     present = weights * (voxels > 0.0)
     present[0] = 0.0
-    return -own.mean() + 1.0 - (dice * present).sum() / present.sum().clamp(min=1.0)
+    return -(own * voxel_weights[truth]).mean() + 1.0 - (dice * present).sum() / present.sum().clamp(min=1.0)
 
 
 def as_half(parameters: dict[str, torch.Tensor]) -> dict[str, Any]:

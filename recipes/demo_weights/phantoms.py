@@ -21,7 +21,7 @@ from doseledger.phantom.scanner import image_ct
 from doseledger.phantom.shapes import Image
 from doseledger.phantom.skeleton import VERTEBRAE
 from doseledger.phantom.torso import BLADDER, MARROW, Torso
-from doseledger.phantom.view import Points, View
+from doseledger.phantom.view import View
 
 Labels = NDArray[np.uint8]
 #: One name per layer of a part; nothing for layers that keep the label of the layer around them.
@@ -31,14 +31,15 @@ Names = tuple[str, ...]
 CLASS_IDS: Final[dict[str, int]] = {name: number for number, name in class_map["total"].items()}
 #: Takes the label away.
 _CLEAR: Final = "background"
-#: Split into lobes.
+#: Split into left and right.
 _LUNGS: Final = "lungs"
-
-#: The lobes of the virtual lungs have no fissures: planes stand for them. Height of the oblique one in the middle
-#: and its rise towards the back, and height of the horizontal one, in the reference body, mm.
-_OBLIQUE_MM: Final = 185.0
-_OBLIQUE_RISE: Final = 0.7
-_HORIZONTAL_MM: Final = 200.0
+#: What the network learns. Virtual lungs have no fissures: the class of the lower lobe stands for a whole lung.
+LEFT_LUNG: Final = "lung_lower_lobe_left"
+RIGHT_LUNG: Final = "lung_lower_lobe_right"
+LEARNED: Final = (
+    *("spleen", "kidney_right", "kidney_left", "liver", "stomach", LEFT_LUNG, RIGHT_LUNG),
+    *("small_bowel", "colon", "urinary_bladder", "heart", "aorta"),
+)
 
 #: Training fields are moved by up to this against the cohort's (x, y, z), so that every organ is cut in some, mm.
 _FIELD_SHIFT_MM: Final = (15.0, 15.0, 70.0)
@@ -83,27 +84,18 @@ def label_map(torso: Torso, view: View) -> Labels:
     """Class ids of task ``total``; a lesion belongs to the organ around it, as TotalSegmentator labels it."""
     labels = np.zeros(view.grid.shape, np.uint8)
     for part, names in zip(torso.parts, _part_names(torso), strict=True):
-        _paint(labels, part, names, view, torso)
+        _paint(labels, part, names, view)
     for organ in torso.organs.values():
         name = _organ_name(organ)
         if name is not None:
             whole = Part(organ.solid, (Layer(0.0, organ.tissue),), organ.breathing)
-            _paint(labels, whole, (name,), view, torso)
+            _paint(labels, whole, (name,), view)
     return labels
 
 
 def classes() -> tuple[int, ...]:
-    """The class ids that a virtual patient can have, in ascending order."""
-    torso = draw_patient(0, "C", "P1").torso
-    male = replace(torso, habitus=replace(torso.habitus, sex="M"))
-    names = {name for row in _part_names(male) for name in row}
-    names |= {name for organ in torso.organs.values() if (name := _organ_name(organ)) is not None}
-    names |= {"kidney_left", "kidney_right", *_LEFT_LOBES, *_RIGHT_LOBES}
-    return tuple(sorted(CLASS_IDS[name] for name in names - {_CLEAR, _LUNGS}))
-
-
-_LEFT_LOBES: Final = ("lung_lower_lobe_left", "lung_upper_lobe_left")
-_RIGHT_LOBES: Final = ("lung_lower_lobe_right", "lung_middle_lobe_right", "lung_upper_lobe_right")
+    """The class ids that the network learns, in ascending order."""
+    return tuple(sorted(CLASS_IDS[name] for name in LEARNED))
 
 
 def _scan(case: Case) -> Scan:
@@ -171,23 +163,12 @@ def _groups(torso: Torso) -> Iterator[list[Names]]:
     yield [("skull", "brain"), skip, skip]  # jaw and palate
 
 
-def _paint(labels: Labels, part: Part, names: Names, view: View, torso: Torso) -> None:
+def _paint(labels: Labels, part: Part, names: Names, view: View) -> None:
     moved = view.breathing(part.breathing)
     for name, (block, share, _) in zip(names, painted_layers(part, moved), strict=False):
-        here = labels[block]
         if name == _LUNGS:
-            label: Labels | int = _lobes(torso, moved.points(block))
+            left, right = CLASS_IDS[LEFT_LUNG], CLASS_IDS[RIGHT_LUNG]
+            label: Labels | int = np.where(moved.points(block).x > 0.0, left, right).astype(np.uint8)
         else:
-            label = 0 if name == _CLEAR else CLASS_IDS[name]
-        labels[block] = np.where(share > 0.5, label, here)
-
-
-def _lobes(torso: Torso, points: Points) -> Labels:
-    """Class ids of the lobes at points of a lung."""
-    habitus = torso.habitus
-    y, z = points.y / habitus.deep, points.z / habitus.tall
-    below = z < _OBLIQUE_MM + _OBLIQUE_RISE * y
-    left = np.where(below, CLASS_IDS["lung_lower_lobe_left"], CLASS_IDS["lung_upper_lobe_left"])
-    front = np.where(z < _HORIZONTAL_MM, CLASS_IDS["lung_middle_lobe_right"], CLASS_IDS["lung_upper_lobe_right"])
-    right = np.where(below, CLASS_IDS["lung_lower_lobe_right"], front)
-    return np.where(points.x > 0.0, left, right).astype(np.uint8)
+            label = CLASS_IDS[name] if name in LEARNED else 0
+        labels[block] = np.where(share > 0.5, label, labels[block])

@@ -21,8 +21,8 @@ from phantoms import classes
 
 #: Seeds of the training patients count from here; cohorts and tests use small seeds.
 FIRST_SEED: Final = 10_000
-PATIENTS: Final = 48
-STEPS: Final = 300
+PATIENTS: Final = 60
+STEPS: Final = 600
 
 
 def main() -> None:

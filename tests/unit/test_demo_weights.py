@@ -77,7 +77,7 @@ def test_a_damaged_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_layout_is_that_of_totalsegmentator(unpacked: Path) -> None:
     folders = {path.name for path in unpacked.iterdir() if path.is_dir()}
     assert folders == {
-        "Dataset297_TotalSegmentator_total_3mm_1559subj_v204",
+        "Dataset297_TotalSegmentator_total_3mm_1559subj",
         "Dataset298_TotalSegmentator_total_6mm_1559subj",
     }
     for mode in MODES:

@@ -14,7 +14,7 @@ from doseledger.regions import (
     RegionSpec,
     algebra,
     dose_flags,
-    gate_flags,
+    mask_flags,
     hard_labels,
     pair_flags,
     region_fractions,
@@ -252,42 +252,13 @@ def test_sums_list_their_parts_in_order() -> None:
 
 # The gate -----------------------------------------------------------------------------------------
 
-GATE: dict[str, Any] = {"volume_ml": 150.0, "laterality": None, "midline_mm": 0.0}
-
-
-def outline() -> NDArray[np.bool_]:
-    mask = np.zeros(TARGET.shape, bool)
-    mask[8:12, 8:12, 16:20] = True  # to the patient's left
-    return mask
-
-
-def test_a_plausible_outline_has_no_flags() -> None:
-    assert gate_flags("kidney_left", outline(), TARGET, **GATE | {"laterality": "left"}) == []
-
-
-@pytest.mark.parametrize("region", VOLUME_RANGE_ML)
-def test_the_volume_is_checked_at_both_ends(region: str) -> None:
-    low, high = VOLUME_RANGE_ML[region]
-    for volume, flags in ((low, []), (high, []), (0.99 * low, ["volume_implausible"]), (1.01 * high, [f"{region}"])):
-        found = gate_flags(region, outline(), TARGET, **GATE | {"volume_ml": volume})
-        assert found == (flags if flags == [] else ["volume_implausible"])
-    assert gate_flags("lesion_1", outline(), TARGET, **GATE | {"volume_ml": 1e-6}) == []
-
-
-@pytest.mark.parametrize("slice_index", [0, -1])
-def test_an_outline_at_the_first_or_last_slice_is_truncated(slice_index: int) -> None:
-    mask = outline()
-    mask[slice_index, 10, 18] = True
-    assert gate_flags("liver", mask, TARGET, **GATE | {"volume_ml": 1500.0}) == ["truncated"]
-
-
 @pytest.mark.parametrize("direction", [AXES, ORIENTATIONS["flipped y and x"], ORIENTATIONS["permuted and flipped"]])
 def test_a_swap_of_left_and_right_is_seen_in_any_orientation(direction: Direction) -> None:
     grid = centred((24, 24, 24), (4.8, 4.8, 4.8), direction)
-    left = ellipsoid(grid, (15.0, 15.0, 15.0), (30.0, 0.0, 0.0))
-    assert gate_flags("kidney_left", left, grid, **GATE | {"laterality": "left"}) == []
-    assert gate_flags("kidney_right", left, grid, **GATE | {"laterality": "right"}) == ["wrong_side"]
-    assert gate_flags("kidney_left", left, grid, **GATE | {"laterality": "left", "midline_mm": 35.0}) == ["wrong_side"]
+    left = ellipsoid(grid, (30.0, 30.0, 30.0), (40.0, 0.0, 0.0))
+    assert mask_flags("kidney_left", left, grid, laterality="left", midline_mm=0.0) == []
+    assert mask_flags("kidney_right", left, grid, laterality="right", midline_mm=0.0) == ["wrong_side"]
+    assert mask_flags("kidney_left", left, grid, laterality="left", midline_mm=45.0) == ["wrong_side"]
 
 
 @pytest.mark.parametrize(

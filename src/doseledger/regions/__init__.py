@@ -9,15 +9,15 @@ from doseledger.regions.algebra import (
     sums_of,
     volume_average,
 )
-from doseledger.regions.gate import dose_flags, gate_flags, pair_flags
+from doseledger.regions.gate import dose_flags, mask_flags, pair_flags
 
 __all__ = [
     "REMAINDER",
     "WHOLE_FIELD",
     "RegionSpec",
     "dose_flags",
-    "gate_flags",
     "hard_labels",
+    "mask_flags",
     "pair_flags",
     "region_fractions",
     "sums_of",

@@ -68,8 +68,12 @@ ORDER: Final[tuple[tuple[str, Literal["right of", "below"], str], ...]] = (
 #: Smallest Dice overlap of an organ between two time points after the shift between them.
 SMALLEST_DICE_BETWEEN_SCANS: Final = 0.7
 
+#: Mask by a model that knows virtual patients only; whatever is made of it keeps the flag.
+DEMO_WEIGHTS: Final = "demo_weights"
 #: What the flags of regions say.
 FLAG_MEANINGS: Final[dict[str, str]] = {
+    DEMO_WEIGHTS: "by a model that was trained on virtual patients only",
+    "region_not_found": "the model has a class for a region of the sheet and found no voxel of it",
     "empty": "the region has no voxels",
     "volume_implausible": "the volume lies outside the range of adults",
     "truncated": "the region touches the border of the field: a part of it may be missing",
@@ -104,29 +108,6 @@ PUBLISHED_GY_PER_GBQ: Final[dict[tuple[str, str], tuple[float, float]]] = {
 UNIT_SLIP_FACTOR: Final = 5.0
 
 
-def gate_flags(
-    region: str, mask: NDArray[np.bool_], grid: Grid, *, volume_ml: float, laterality: str | None, midline_mm: float
-) -> list[str]:
-    """Flags of one outline: volume out of range, cut by the field of view, on the wrong side.
-
-    Parameters
-    ----------
-    midline_mm
-        LPS x of the patient's middle; the patient's left is at larger x.
-    """
-    flags = []
-    low, high = VOLUME_RANGE_ML.get(region, (0.0, float("inf")))
-    if not low <= volume_ml <= high:
-        flags.append("volume_implausible")
-    if mask[0].any() or mask[-1].any():
-        flags.append("truncated")
-    if laterality is not None:
-        centre = grid.position_mm(np.argwhere(mask).mean(axis=0))
-        if (centre[0] > midline_mm) != (laterality == "left"):
-            flags.append("wrong_side")
-    return flags
-
-
 def mask_flags(
     region: str,
     mask: NDArray[np.bool_],
@@ -138,8 +119,7 @@ def mask_flags(
 ) -> list[str]:
     """All flags that one mask can have by itself; keys of `FLAG_MEANINGS`.
 
-    More than `gate_flags`: also the sides of the field count as its border, and parts and CT numbers are
-    looked at.
+    All six faces of the field are its border.
 
     Parameters
     ----------

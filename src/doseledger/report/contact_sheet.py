@@ -37,7 +37,6 @@ _WIDTH: Final = 1600
 _EDGE: Final = 18
 _GAP: Final = 8
 _LIST_WIDTH: Final = 262
-_CAPTION: Final = 20
 _LINE: Final = 17
 _SMALL, _TEXT, _HEADING, _TITLE, _MARK = 12.0, 13.0, 17.0, 24.0, 38.0
 _SWATCH: Final = (26, 13)
@@ -51,6 +50,9 @@ _LARGEST_PX_PER_MM: Final = 1.5
 #: Width of a letter of DejaVu Sans over its size, a little more than the mean: lines must not run into pictures.
 _LETTER: Final = 0.6
 _BAR_MM: Final = 50.0
+#: Middles of the letters of the sides, from the edge; pictures lower than this have no room above and below.
+_LETTER_EDGE: Final = 10
+_LOW: Final = 60
 #: Half the room that a number takes.
 _NUMBER_RADIUS: Final = 8
 _POINTS_PER_INCH: Final = 72.0
@@ -102,13 +104,13 @@ def contact_sheet(
     Raises
     ------
     UnknownNameError
-        A label map holds a label that `regions` does not name, or `regions` names one twice.
+        A label map holds a label that `regions` does not name, or two of `regions` have a label or a name in common.
     QuantityError
         An image holds values that are not finite.
     """
     names = {style.label: style.region for style in regions}
-    if len(names) < len(regions):
-        raise UnknownNameError("two regions have the same label", value=sorted(style.label for style in regions))
+    if len(set(names.values())) < len(regions):
+        raise UnknownNameError("two regions have the same label or name", value=[(r.label, r.region) for r in regions])
     views = [ScanView(panel, names) for panel in panels]
     scales = _scales(views)
     pictures = [view.pictures(*scales) for view in views]
@@ -187,21 +189,29 @@ def _row(
     view: ScanView, pictures: Sequence[Picture | None], widths: Sequence[int], regions: Sequence[RegionStyle]
 ) -> _Block:
     lines = _scan_lines(view, regions)
-    tallest = max((_CAPTION + picture.grey.shape[0] for picture in pictures if picture), default=0)
+    captions = [
+        wrap(picture.caption, _letters(width, _SMALL)) if picture else []
+        for picture, width in zip(pictures, widths, strict=True)
+    ]
+    caption_height = max(map(len, captions), default=0) * _LINE + 2
+    tallest = max((picture.grey.shape[0] for picture in pictures if picture), default=0)
     styles = {style.label: style for style in regions}
 
     def draw(axes: Axes, y: float) -> None:
         _draw_rule(axes, y)
+        top = round(y) + _GAP
         for number, line in enumerate(lines):
             # The name of the scan stands off from its list.
-            _draw_line(axes, _EDGE, y + _GAP + (number + 0.5) * _LINE + (_GAP if number else 0), line)
+            _draw_line(axes, _EDGE, top + (number + 0.5) * _LINE + (_GAP if number else 0), line)
         x = _EDGE + _LIST_WIDTH
-        for picture, width in zip(pictures, widths, strict=True):
+        for picture, caption, width in zip(pictures, captions, widths, strict=True):
+            for number, text in enumerate(caption):
+                _write(axes, x, top + (number + 0.5) * _LINE, text, _SMALL, MUTED)
             if picture is not None:
-                _draw_picture(axes, x, y + _GAP, picture, styles)
+                _draw_picture(axes, x, top + caption_height, picture, styles)
             x += width + (_GAP if width else 0)
 
-    return _Block(max(tallest, len(lines) * _LINE + _GAP) + 2 * _GAP, draw)
+    return _Block(max(caption_height + tallest, len(lines) * _LINE + _GAP) + 2 * _GAP, draw)
 
 
 def _scan_lines(view: ScanView, regions: Sequence[RegionStyle]) -> list[_Line]:
@@ -229,12 +239,9 @@ def _flag_lines(flags: Sequence[str]) -> list[_Line]:
     return [_Line(line, colour=FLAG_RED, size=_SMALL, indent=_SWATCH[0]) for text in said for line in wrap(text, width)]
 
 
-def _draw_picture(axes: Axes, x: float, y: float, picture: Picture, styles: Mapping[int, RegionStyle]) -> None:
+def _draw_picture(axes: Axes, left: int, top: int, picture: Picture, styles: Mapping[int, RegionStyle]) -> None:
+    """A picture from a whole pixel on: every grey value is shown as it is."""
     rows, columns = picture.grey.shape
-    _write(axes, x, y + _CAPTION / 2, picture.caption, _SMALL, MUTED)
-    y += _CAPTION
-    # Whole pixels: every grey value is shown as it is.
-    left, top = round(x), round(y)
     axes.imshow(
         picture.grey,
         cmap="gray",
@@ -259,14 +266,29 @@ def _draw_picture(axes: Axes, x: float, y: float, picture: Picture, styles: Mapp
     # After all lines, so that none crosses a number. Beside a region that is too small for it.
     for label, outline in picture.outlines.items():
         x_px, y_px = outline.middle
+        if not (0 <= x_px <= columns and 0 <= y_px <= rows):
+            continue
         if outline.radius < _NUMBER_RADIUS:
             x_px = max(float(line[:, 0].max()) for line in outline.lines) + _NUMBER_RADIUS
-        if 0 <= x_px <= columns and 0 <= y_px <= rows:
-            _write(axes, left + x_px, top + y_px, str(label), _SMALL, styles[label].colour, align="center", halo=True)
+        x_px = min(x_px, columns - _NUMBER_RADIUS)
+        _write(
+            axes,
+            left + x_px,
+            top + y_px,
+            str(label),
+            _SMALL,
+            styles[label].colour,
+            bold=True,
+            align="center",
+            halo=True,
+        )
     before, after, above = picture.letters
-    for place, letter in (((9, rows / 2), before), ((columns - 9, rows / 2), after), ((columns / 2, 10), above)):
-        _write(axes, left + place[0], top + place[1], letter, _TEXT, "white", bold=True, align="center", halo=True)
-    _draw_bar(axes, left + 10, top + rows - 8, picture.px_per_mm)
+    places = [((_LETTER_EDGE, rows / 2), before), ((columns - _LETTER_EDGE, rows / 2), after)]
+    if rows >= _LOW:
+        places.append(((columns / 2, _LETTER_EDGE), above))
+        _draw_bar(axes, left + _LETTER_EDGE, top + rows - _LETTER_EDGE, picture.px_per_mm)
+    for (x_px, y_px), letter in places:
+        _write(axes, left + x_px, top + y_px, letter, _TEXT, "white", bold=True, align="center", halo=True)
 
 
 def _draw_bar(axes: Axes, x: float, y: float, px_per_mm: float) -> None:

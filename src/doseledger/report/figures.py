@@ -98,6 +98,8 @@ class CycleSlices:
         Region name of each label.
     dose_coronal
         Absorbed dose, Gy, in the slice of the CT; None where there is no dose.
+    notice
+        Printed in red on every picture.
 
     Raises
     ------
@@ -116,6 +118,7 @@ class CycleSlices:
     labels_axial: LabelImage
     label_names: dict[int, str]
     dose_coronal: FloatImage | None
+    notice: str | None = None
 
     def __post_init__(self) -> None:
         if not all(np.isfinite(self.spacing_mm)) or min(self.spacing_mm) <= 0:
@@ -201,6 +204,19 @@ def _picture(
         image = _overlay(axes, overlay, matplotlib.colormaps[scale], opaque=ct is None, extent=box, origin=origin)
         _outlines(axes, slices, labels, (row_mm, slices.spacing_mm[2]), marks)
         _orientation(axes, "H" if plane == "coronal" else "A")
+        if slices.notice is not None:
+            axes.annotate(
+                slices.notice,
+                (0.5, 0.0),
+                xycoords="axes fraction",
+                xytext=(0, 6),
+                textcoords="offset points",
+                color="#ff4d4d",
+                fontsize=9,
+                fontweight="bold",
+                ha="center",
+                path_effects=[patheffects.withStroke(linewidth=2.5, foreground="black")],
+            )
         bar = figure.add_axes((0.06, 0.36 / total_in, 0.88, 0.09 / total_in))
         figure.colorbar(image, cax=bar, orientation="horizontal").outline.set_visible(False)
         bar.tick_params(labelsize=8, length=2, pad=2)

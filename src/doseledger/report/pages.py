@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from doseledger.cohort import CYCLE_STAGES
 from doseledger.io import tables as ledger
+from doseledger.regions.gate import DEMO_WEIGHTS
 from doseledger.report import words
 
 Row = dict[str, Any]
@@ -126,6 +127,11 @@ def origins(tables: Mapping[str, Sequence[Row]]) -> list[str]:
     """Every ``data_origin`` that occurs in a row."""
     found = {row.get("data_origin") for rows in tables.values() for row in rows}
     return sorted(str(origin) for origin in found if origin is not None)
+
+
+def by_demo_weights(tables: Mapping[str, Sequence[Row]]) -> bool:
+    """Whether any row rests on a mask by a model that knows virtual patients only."""
+    return any(DEMO_WEIGHTS in (row.get("flags") or ()) for rows in tables.values() for row in rows)
 
 
 def stopped(outcomes: Iterable[Row]) -> list[Row]:

@@ -41,6 +41,10 @@ _CT_WINDOW_HU: Final = (-160.0, 240.0)
 _TOP_PERCENTILE: Final = 99.8
 #: Grey is activity to this power: organs show beside much hotter lesions.
 _GAMMA: Final = 0.6
+#: Steps of 6 HU in the window: finer ones hold noise alone, which makes up most of the file.
+_GREY_LEVELS: Final = 64
+#: Of a slice: the middle of an even number of slices is half-way, which rounding errors must not decide.
+_HALF_WAY: Final = 1.0e-6
 _LETTERS: Final = {AXIAL: ("R", "L", "A"), CORONAL: ("R", "L", "H"), SAGITTAL: ("A", "P", "H")}
 _PLANES: Final = {AXIAL: "Axial", CORONAL: "Coronal", SAGITTAL: "Sagittal"}
 
@@ -97,6 +101,13 @@ class ScanView:
     names
         Region name of each label.
 
+    Attributes
+    ----------
+    found
+        The regions that have voxels, by name.
+    planes
+        Which sections are shown, in this order; None where there is nothing to show.
+
     Raises
     ------
     UnknownNameError
@@ -144,11 +155,11 @@ class ScanView:
         grid = self._image.grid
         place = float(grid.index(np.array([plane.through_mm]))[0, plane.axis])
         # The nearest slice itself: between two slices an outline would stand on neither.
-        place = float(np.clip(np.rint(place), 0, grid.shape[plane.axis] - 1))
+        place = float(np.clip(np.floor(place + 0.5 + _HALF_WAY), 0, grid.shape[plane.axis] - 1))
         points = pixels(self._box, plane.axis, place, _shape(self._size_mm(plane), px_per_mm))
         labels = labels_at(self._labels, points, grid)
         return Picture(
-            caption=f"{_PLANES[plane.axis]} through {plane.name}",
+            caption=f"{_PLANES[plane.axis]}, {plane.name}",
             grey=self._grey(sampled(self._image, points)),
             # A pixel's centre is half a pixel from its corner, where positions in a picture start.
             outlines={int(n): _outline(labels == n, lambda at: at + 0.5) for n in np.unique(labels[labels > 0])},
@@ -160,7 +171,7 @@ class ScanView:
         if self.panel.hu is None:
             return _activity_grey(values, _top(values))
         low, high = _CT_WINDOW_HU
-        return (np.clip((values - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
+        return _grey(np.clip((values - low) / (high - low), 0.0, 1.0))
 
     def _projection(self, px_per_mm: float) -> Picture | None:
         if self._maximum is None:
@@ -225,7 +236,7 @@ def _planes(found: Mapping[str, FoundRegion], grid: Grid, box: Box) -> list[Plan
     """
     if not found:
         middle = grid.position_mm((np.asarray(box.low) + np.asarray(box.high)) / 2.0)
-        name = "the middle (no region)"
+        name = "middle"
         return [Plane(CORONAL, name, middle), Plane(AXIAL, name, middle), None, Plane(SAGITTAL, name, middle)]
     by_size = sorted(found, key=lambda name: (-found[name].volume_ml, name))
     kidneys = [name for name in KIDNEYS if name in found]
@@ -272,7 +283,13 @@ def _top(values: NDArray[np.float64]) -> float:
 
 def _activity_grey(values: NDArray[np.float64], top: float) -> NDArray[np.uint8]:
     scaled = np.clip(values / top, 0.0, 1.0) if top > 0 else np.zeros_like(values)
-    return (scaled**_GAMMA * 255.0).astype(np.uint8)
+    return _grey(scaled**_GAMMA)
+
+
+def _grey(brightness: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Grey values of a brightness from 0 to 1."""
+    steps = np.rint(brightness * (_GREY_LEVELS - 1))
+    return np.rint(steps * (255.0 / (_GREY_LEVELS - 1))).astype(np.uint8)
 
 
 def _outline(mask: NDArray[np.bool_], to_picture: Callable[[Index], Index]) -> Outline:

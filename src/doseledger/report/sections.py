@@ -132,7 +132,7 @@ class Box:
     high: Vector
 
     def size_mm(self, grid: Grid, axis: int) -> float:
-        """Height and width come from this; at least one voxel's edge."""
+        """Extent along an axis of `grid`, mm."""
         return (self.high[axis] - self.low[axis]) * grid.spacing_mm[axis]
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, TypeGuard
 
+from doseledger.regions.gate import DEMO_WEIGHTS
+
 #: What a null looks like on a page.
 DASH: Final = "\N{EN DASH}"
 #: Mark of a half-life whose clearance rate is at the bound of physical decay.
@@ -31,6 +33,13 @@ TRACERS: Final[dict[str, str]] = {
 
 #: Flags of the tables in words. A flag that is not listed is shown with its underscores opened.
 FLAGS: Final[dict[str, str]] = {
+    DEMO_WEIGHTS: "demo weights: mask by a model that knows virtual patients only",
+    "region_not_found": "model found no voxel of a region of the sheet",
+    "wrong_order": "outline on the wrong side of, or above instead of below, another one",
+    "fragmented": "outline of one organ in several parts",
+    "hu_implausible": "mean CT number does not fit the tissue",
+    "outline_changed": "outline differs between scans",
+    "wall_and_content": "wall and content together",
     "at_bound": "clearance at the bound of physical decay",
     "rate_at_bound": "clearance at the bound of physical decay",
     "saturated": "as many curve parameters as scans: the fit cannot be checked",

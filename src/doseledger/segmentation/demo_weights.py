@@ -28,8 +28,8 @@ MODES: Final = ("fastest", "fast")
 NETWORK_FILE: Final = "network.npz"
 #: The network sees voxels of this edge, whatever TotalSegmentator resamples to first, mm.
 SPACING_MM: Final = 6.0
-#: Size of the tiles ``(z, y, x)``: the field of 500 mm across is one tile.
-PATCH: Final = (64, 96, 96)
+#: Size of the tiles ``(z, y, x)``, the same in training: the normalisation layers see the same mix of body and air.
+PATCH: Final = (48, 64, 64)
 #: CT numbers are cut to this range. Air becomes zero: nnU-Net fills tiles beyond the ends of a CT with zero.
 CLIP_HU: Final = (-1000.0, 600.0)
 MEAN_HU: Final = -1000.0
@@ -37,11 +37,11 @@ SD_HU: Final = 400.0
 #: Output of classes that the network does not know. nnU-Net sums weighted outputs in half precision, so not more.
 NEVER: Final = -60.0
 
-_STAGES: Final = 5
+_STAGES: Final = 4
 #: Arguments of the network as ``plans.json`` states them.
 ARCHITECTURE: Final[dict[str, Any]] = {
     "n_stages": _STAGES,
-    "features_per_stage": [16, 32, 64, 80, 80],
+    "features_per_stage": [16, 32, 48, 64],
     "conv_op": "torch.nn.modules.conv.Conv3d",
     "kernel_sizes": [[3, 3, 3]] * _STAGES,
     "strides": [[1, 1, 1]] + [[2, 2, 2]] * (_STAGES - 1),

@@ -24,7 +24,7 @@ from doseledger.steps.organ_rows import Result, camera_of, region_rows
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
 
-STAGE_VERSION: Final[int] = 1
+STAGE_VERSION: Final[int] = 2
 TAKES_REFUSED: Final = False
 
 #: Columns that say how a number was made; their hash is the analysis.

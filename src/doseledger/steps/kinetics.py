@@ -17,11 +17,11 @@ from doseledger.kinetics import CurveFit, fit_curve, fit_voxels, single_time_poi
 from doseledger.nuclides import nuclide
 from doseledger.regions import REMAINDER, WHOLE_FIELD, RegionSpec, hard_labels, region_fractions, sums_of
 from doseledger.steps.layout import ALIGNMENT, TIA_MAP, scan_file
-from doseledger.steps.specs import read_specs
+from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
 
-STAGE_VERSION: Final[int] = 1
+STAGE_VERSION: Final[int] = 2
 TAKES_REFUSED: Final = False
 
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
@@ -45,9 +45,11 @@ def step(job: Job) -> None:
         if region not in sums_of(specs) and any(a > 0 for a in values.values())
     }
     flags = {region: _curve_flags(fit, activities[region], times) for region, fit in fits.items()}
+    marks = demo_marks(job.one("segment"))
     voxel_flags = _write_tia_map(job, specs, fits, times, half_life_h)
     for region, extra in voxel_flags.items():
         flags[region] += extra
+    flags = {region: [*own, *marks] for region, own in flags.items()}
     common = {**job.key, "data_origin": job.rows["data_origin"], "software_version": __version__}
     write_rows(
         job.out,
@@ -62,7 +64,7 @@ def step(job: Job) -> None:
                 "u_activity_mbq": relative_u * value,
                 "method": "none",
                 "curve_source": job.settings["curve_source"],
-                "flags": [] if value > 0 else ["no_activity"],
+                "flags": [*([] if value > 0 else ["no_activity"]), *marks],
             }
             for region, values in activities.items()
             for point, value in values.items()

@@ -39,6 +39,7 @@ class Outline:
     mass_g: float
     mass_source: str
     region_source: str
+    weights_sha256: str | None
     flags: tuple[str, ...]
 
 
@@ -143,6 +144,7 @@ def _outlines(job: Job) -> dict[str, Outline]:
             mass_g=float(median(r["mass_g"] for r in rows)),
             mass_source=rows[0]["mass_source"],
             region_source=rows[0]["region_source"],
+            weights_sha256=rows[0]["weights_sha256"],
             flags=tuple(sorted({f for r in rows for f in r["flags"]})),
         )
     return outlines
@@ -193,6 +195,7 @@ def _dose_columns(
     return {
         "region": region,
         "region_source": outline.region_source,
+        "weights_sha256": outline.weights_sha256,
         "volume_ml": outline.volume_ml,
         "mass_g": outline.mass_g,
         "mass_source": outline.mass_source,

@@ -16,10 +16,13 @@ from doseledger.report.figures import CycleSlices
 from doseledger.steps.collect import FinishedCycle
 from doseledger.steps.layout import ALIGNMENT, dose_file, scan_file
 from doseledger.steps.region_rows import BODY_HU
+from doseledger.steps.specs import demo_marks
 
 #: Voxel of the pictures: fine enough for outlines on a screen.
 PICTURE_VOXEL_MM: Final = 3.0
 AIR_HU: Final = -1000.0
+#: On every picture with masks by a model that knows virtual patients only.
+DEMO_NOTICE: Final = "DEMO WEIGHTS: virtual patients only"
 
 
 def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
@@ -52,6 +55,7 @@ def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
         labels_axial=labels[z],
         label_names={spec.label: spec.region for spec in cycle.specs},
         dose_coronal=dose[:, y],
+        notice=DEMO_NOTICE if demo_marks(cycle.folder("segment")) else None,
     )
 
 

@@ -14,7 +14,7 @@ from doseledger.dose import density_from_hu
 from doseledger.geometry import Grid, Vector
 from doseledger.io.nifti import read_image
 from doseledger.regions import WHOLE_FIELD, RegionSpec, pair_flags, sums_of
-from doseledger.regions.gate import centroid_mm, change_flags, dice_after_shift, mask_flags, order_flags
+from doseledger.regions.gate import DEMO_WEIGHTS, centroid_mm, change_flags, dice_after_shift, mask_flags, order_flags
 from doseledger.segmentation import LabelMap, ScanImages
 from doseledger.statistics.uncertainty import u_volume_rel
 from doseledger.steps.specs import in_order
@@ -24,8 +24,6 @@ from doseledger.steps.stage import Job
 SOFT_TISSUE_G_PER_ML: Final = 1.04
 #: CT numbers above this belong to the patient (or the table): used for the middle of the body.
 BODY_HU: Final = -300.0
-#: Flag of masks by a model that knows virtual patients only.
-DEMO_WEIGHTS: Final = "demo_weights"
 #: Flag of ``whole_field``: the model has a class for a region of the sheet and found no voxel of it.
 NOT_FOUND: Final = "region_not_found"
 

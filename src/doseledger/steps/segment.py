@@ -17,6 +17,7 @@ from doseledger.io.tables import write_rows
 from doseledger.regions import RegionSpec
 from doseledger.segmentation import REGISTRY, DrawnOn, LabelMap, Options, ScanImages, label_map_from_contours
 from doseledger.steps.layout import LABELS, scan_file
+from doseledger.steps.mask_sheet import write_mask_sheet
 from doseledger.steps.region_rows import region_rows
 from doseledger.steps.specs import in_order, region_specs
 from doseledger.steps.stage import Job
@@ -36,6 +37,7 @@ def step(job: Job) -> None:
     maps = _label_maps(job, scans, specs, review)
     rows = region_rows(job, specs, scans, maps, review)
     write_rows(job.out, "region", rows)
+    write_mask_sheet(job, in_order(specs), scans, maps, rows)
     hashes = {}
     for scan, made in zip(scans, maps, strict=True):
         path = job.out / scan_file(job.key, scan.time_point, "dseg.nii.gz")

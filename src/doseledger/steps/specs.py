@@ -7,6 +7,7 @@ from pathlib import Path
 from doseledger.cohort import Row
 from doseledger.io.nifti import read_sidecar
 from doseledger.regions import RegionSpec
+from doseledger.regions.gate import DEMO_WEIGHTS
 from doseledger.steps.layout import LABELS
 
 
@@ -24,3 +25,8 @@ def in_order(specs: dict[str, RegionSpec]) -> list[RegionSpec]:
 def read_specs(folder: Path) -> list[RegionSpec]:
     """Regions of a finished segment stage, in order of their labels."""
     return [RegionSpec(**entry) for entry in read_sidecar(folder / LABELS)["regions"]]
+
+
+def demo_marks(folder: Path) -> list[str]:
+    """Flags of what is made of the masks of a finished segment stage: those of demo weights stay marked."""
+    return [DEMO_WEIGHTS] if read_sidecar(folder / LABELS)["demo_weights"] else []

@@ -1,0 +1,193 @@
+"""Lesions on SPECT without seeds: every hot spot outside the organs, each with a maximum of its own.
+
+In clinical use a reader puts a volume of interest around each lesion and takes the voxels from 41 to 50 % of
+the lesion's *own* maximum on; one share of the hottest lesion for all would lose the weaker ones. Here the
+places of the volumes of interest are the maxima of the image: from the hottest on, each takes the voxels
+around it, and what falls off from it or from an organ is nobody else's lesion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from doseledger.errors import QuantityError
+from doseledger.geometry import Grid
+from doseledger.regions.lesions import (
+    DEFAULT_MIN_VOLUME_ML,
+    Delineation,
+    FixedConcentration,
+    Lesion,
+    PercentOfMaximum,
+    delineate,
+)
+
+#: Value of ``region_source`` for regions that were found by a threshold.
+THRESHOLD: Final = "threshold"
+#: Least maximum over the mean of its surroundings. In the first hours the blood still shows, and lesions of
+#: clinical interest are 15 times and more above it; days later, noise of an emptied body reaches 5 to 20 times.
+DEFAULT_MIN_CONTRAST: Final = 10.0
+
+_STRUCTURE: Final = ndimage.generate_binary_structure(3, 3)
+
+
+def hot_spots(
+    activity_bq_per_ml: NDArray[np.floating[Any]],
+    grid: Grid,
+    threshold: PercentOfMaximum | FixedConcentration,
+    *,
+    searched: NDArray[np.bool_],
+    min_contrast: float = DEFAULT_MIN_CONTRAST,
+    min_volume_ml: float = DEFAULT_MIN_VOLUME_ML,
+) -> Delineation:
+    """Lesions in the searched part of an image, from the hottest on.
+
+    A lesion has a maximum of the image inside `searched`. A bright rim on the slope of an organ beyond
+    `searched`, its blur or its breath, has none: it is not a lesion.
+
+    Parameters
+    ----------
+    activity_bq_per_ml
+        ``(z, y, x)`` on `grid`, also where nothing is searched.
+    threshold
+        `PercentOfMaximum`: of each lesion's own maximum.
+    searched
+        Voxels that can belong to a lesion: the body without organs and their margin.
+    min_contrast
+        Least maximum of a lesion over the mean of its surroundings (`surroundings_bq_per_ml`); not used with
+        `FixedConcentration`.
+
+    Raises
+    ------
+    GeometryError, QuantityError
+        As `delineate`; a contrast below 1.
+
+    Examples
+    --------
+    An organ (500) with its slope, and two lesions, of which the weaker one is below 41 % of the other:
+
+    >>> grid = Grid((1, 1, 9), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    >>> row = np.array([[[500.0, 90.0, 2.0, 100.0, 60.0, 4.0, 30.0, 1.0, 1.0]]])
+    >>> found = hot_spots(row, grid, PercentOfMaximum(41.0), searched=row < 400.0, min_contrast=2.0)
+    >>> [(lesion.max_bq_per_ml, lesion.volume_ml) for lesion in found.lesions]
+    [(100.0, 2.0), (30.0, 1.0)]
+    """
+    if not 1.0 <= min_contrast < np.inf:
+        raise QuantityError("the contrast of lesions is below 1", value=min_contrast, expected="1 or more")
+    # Checks the input, and is the answer for a concentration but for rims.
+    whole = delineate(activity_bq_per_ml, grid, threshold, seeds=searched, min_volume_ml=min_volume_ml)
+    summit = _summits(activity_bq_per_ml)
+    if isinstance(threshold, FixedConcentration):
+        own = np.unique(whole.labels[_is_summit(summit) & searched])
+        kept = [lesion for lesion in whole.lesions if lesion.label in own]
+        return _collected([(whole.labels == lesion.label, lesion) for lesion in kept], grid, whole.too_small)
+    if not searched.any():
+        return whole
+    least = min_contrast * surroundings_bq_per_ml(activity_bq_per_ml[searched], min_contrast)
+    parts = []
+    too_small = 0
+    for part in _parts(activity_bq_per_ml, grid, threshold, searched, summit, least):
+        found = delineate(activity_bq_per_ml, grid, threshold, seeds=part, min_volume_ml=min_volume_ml)
+        parts += [(part, lesion) for lesion in found.lesions]
+        too_small += found.too_small
+    return _collected(parts, grid, too_small)
+
+
+def surroundings_bq_per_ml(values: NDArray[np.floating[Any]], contrast: float) -> float:
+    """Mean of the voxels that are less than `contrast` times as hot as this mean: many lesions do not raise it.
+
+    Examples
+    --------
+    >>> surroundings_bq_per_ml(np.array([1.0, 2.0, 3.0, 400.0]), 10.0)
+    2.0
+    """
+    level = np.inf
+    while True:
+        mean = float(values[values < level].mean(dtype=np.float64)) if (values < level).any() else 0.0
+        if contrast * mean >= level:
+            return mean
+        level = contrast * mean
+        if level <= 0.0:
+            return 0.0
+
+
+def measured(
+    labels: NDArray[np.integer[Any]], grid: Grid, activity_bq_per_ml: NDArray[np.floating[Any]]
+) -> Delineation:
+    """Lesions whose voxels are known, labelled from 1 without a gap; their order is that of the labels."""
+    lesions = []
+    for label in range(1, int(labels.max(initial=0)) + 1):
+        values = activity_bq_per_ml[labels == label]
+        lesions.append(
+            Lesion(
+                label=label,
+                volume_ml=values.size * grid.voxel_volume_ml,
+                max_bq_per_ml=float(values.max()),
+                mean_bq_per_ml=float(values.mean(dtype=np.float64)),
+                centroid_mm=grid.position_mm(np.argwhere(labels == label).mean(axis=0)),
+                threshold_bq_per_ml=float(values.min()),
+            )
+        )
+    return Delineation(labels.astype(np.int32), grid, tuple(lesions), too_small=0)
+
+
+def _parts(
+    activity: NDArray[np.floating[Any]],
+    grid: Grid,
+    threshold: PercentOfMaximum,
+    searched: NDArray[np.bool_],
+    summit: NDArray[np.int64],
+    least: float,
+) -> Iterator[NDArray[np.bool_]]:
+    """Voxels of one lesion after the other; all slopes that fall off from its maxima go with it."""
+    values = activity.ravel()
+    free = searched & searched.ravel()[summit]
+    peaks = np.flatnonzero((_is_summit(summit) & free).ravel() & (values >= max(least, np.finfo(float).tiny)))
+    # By place in the patient where two are equal: the same in any orientation of the array.
+    places = {int(p): grid.position_mm(np.array(np.unravel_index(p, grid.shape), float)) for p in peaks}
+    for peak in sorted(places, key=lambda p: (-float(values[p]), places[p])):
+        if not free.ravel()[peak]:
+            continue
+        above = free & (activity >= threshold.percent / 100.0 * values[peak])
+        components, _ = ndimage.label(above, _STRUCTURE)
+        part = components == components.ravel()[peak]
+        yield part
+        own = np.flatnonzero((part & _is_summit(summit)).ravel())
+        free &= ~np.isin(summit, own)
+
+
+def _summits(activity: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """For every voxel the flat index of the maximum that the steepest way up leads to; a maximum is its own."""
+    shape = activity.shape
+    index = np.arange(activity.size, dtype=np.int64).reshape(shape)
+    padded = np.pad(activity.astype(np.float64), 1, constant_values=-np.inf)
+    padded_index = np.pad(index, 1)
+    best, up = padded[1:-1, 1:-1, 1:-1].copy(), index.copy()
+    for corner in product(range(3), repeat=3):
+        window = tuple(slice(start, start + n) for start, n in zip(corner, shape, strict=True))
+        higher = padded[window] > best
+        best[higher] = padded[window][higher]
+        up[higher] = padded_index[window][higher]
+    flat = up.ravel()
+    while not np.array_equal(further := flat[flat], flat):
+        flat = further
+    return flat.reshape(shape)
+
+
+def _is_summit(summit: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray(summit == np.arange(summit.size).reshape(summit.shape))
+
+
+def _collected(parts: list[tuple[NDArray[np.bool_], Lesion]], grid: Grid, too_small: int) -> Delineation:
+    labels = np.zeros(grid.shape, np.int32)
+    lesions = []
+    for label, (part, lesion) in enumerate(parts, start=1):
+        labels[part] = label
+        lesions.append(replace(lesion, label=label))
+    return Delineation(labels, grid, tuple(lesions), too_small)
