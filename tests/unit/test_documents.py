@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -130,7 +130,7 @@ def documented_commands() -> Iterator[tuple[str, list[str]]]:
 def commands() -> dict[str, set[str]]:
     """Options of each command of the program."""
     group: Any = typer.main.get_command(app)
-    return {name: {o for p in command.params for o in p.opts} | {"--help"} for name, command in group.commands.items()}
+    return {name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"} for name, command in group.commands.items()}
 
 
 def test_every_documented_command_exists_and_every_command_is_documented() -> None:
@@ -265,8 +265,11 @@ def config_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
     """Dotted keys of the config with their default as the page writes it."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from config_keys(kind, f"{prefix}{name}.")
+        sections = [k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, BaseModel)]
+        if sections:
+            if field.default is None:
+                yield f"{prefix}{name}", "none"
+            yield from config_keys(sections[0], f"{prefix}{name}.")
         elif field.is_required():
             yield f"{prefix}{name}", "required"
         elif field.default is None:
@@ -274,7 +277,7 @@ def config_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
         elif isinstance(field.default, tuple):
             yield f"{prefix}{name}", f"`[{', '.join(field.default)}]`"
         else:
-            yield f"{prefix}{name}", f"`{field.default}`"
+            yield f"{prefix}{name}", f"`{yaml.safe_dump(field.default).splitlines()[0]}`"
 
 
 def test_every_key_of_the_config_is_described_with_its_default() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +13,14 @@ from doseledger.regions import (
     RegionSpec,
     algebra,
     dose_flags,
-    mask_flags,
     hard_labels,
+    mask_flags,
     pair_flags,
     region_fractions,
     sums_of,
     volume_average,
 )
-from doseledger.regions.gate import PUBLISHED_GY_PER_GBQ, UNIT_SLIP_FACTOR, VOLUME_RANGE_ML
+from doseledger.regions.gate import PUBLISHED_GY_PER_GBQ, UNIT_SLIP_FACTOR
 
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 AXES: Direction = (Z, Y, X)
@@ -251,6 +250,7 @@ def test_sums_list_their_parts_in_order() -> None:
 
 
 # The gate -----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("direction", [AXES, ORIENTATIONS["flipped y and x"], ORIENTATIONS["permuted and flipped"]])
 def test_a_swap_of_left_and_right_is_seen_in_any_orientation(direction: Direction) -> None:

@@ -14,6 +14,8 @@ from doseledger.dose import DEFAULT_ENGINE
 from doseledger.dose import REGISTRY as ENGINES
 from doseledger.errors import SheetError
 from doseledger.io.tables import SCHEMA_VERSION
+from doseledger.regions.hot_spots import DEFAULT_MIN_CONTRAST
+from doseledger.regions.lesions import DEFAULT_MIN_VOLUME_ML
 
 Label = Annotated[str, Field(pattern="^[A-Za-z0-9]+$", description="Pseudonym of letters and digits")]
 Name = Annotated[str, Field(min_length=1)]
@@ -199,6 +201,30 @@ class Ingest(_Section):
     injection_tolerance_min: float = Field(15.0, gt=0, description="Header against sheet, injection time, min")
 
 
+class LesionThreshold(_Section):
+    """Lesions by a threshold on SPECT, outside the outlined regions; exactly one threshold."""
+
+    percent_of_maximum: float | None = Field(
+        None, gt=0, le=100, description="Threshold: share of each lesion's own maximum, %; 41 to 50 are in use"
+    )
+    bq_per_ml: float | None = Field(None, gt=0, description="Threshold: concentration at scan start, Bq/mL")
+    min_contrast: float = Field(
+        DEFAULT_MIN_CONTRAST,
+        ge=1,
+        description="With percent_of_maximum: least maximum of a lesion over the mean of the body around the regions",
+    )
+    min_volume_ml: float = Field(DEFAULT_MIN_VOLUME_ML, ge=0, description="Smallest lesion, mL")
+    organ_margin_mm: float = Field(
+        10.0, ge=0, description="Distance to outlined regions within which nothing is a lesion, mm"
+    )
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        if (self.percent_of_maximum is None) == (self.bq_per_ml is None):
+            raise ValueError("exactly one of percent_of_maximum and bq_per_ml is expected")
+        return self
+
+
 class Segment(_Section):
     """Where the regions come from."""
 
@@ -218,6 +244,7 @@ class Segment(_Section):
         None, description="totalsegmentator: weights folder; without it TOTALSEG_WEIGHTS_PATH or the tool's own folder"
     )
     model: str | None = Field(None, description="nnunet: model folder TRAINER__PLANS__CONFIGURATION")
+    lesions: LesionThreshold | None = Field(None, description="Lesions by a threshold on SPECT; none without it")
     lesion_policy: Literal["excluded"] = Field("excluded", description="Lesions are not part of the organ around them")
     operator_uncertainty_rel: float = Field(
         0.05, ge=0, lt=1, description="Variability of an outlined volume between operators"

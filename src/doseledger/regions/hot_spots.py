@@ -9,7 +9,6 @@ around it, and what falls off from it or from an organ is nobody else's lesion.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from typing import Any, Final
 
@@ -80,23 +79,20 @@ def hot_spots(
     """
     if not 1.0 <= min_contrast < np.inf:
         raise QuantityError("the contrast of lesions is below 1", value=min_contrast, expected="1 or more")
-    # Checks the input, and is the answer for a concentration but for rims.
+    # Checks the input, and finds the voxels above a concentration.
     whole = delineate(activity_bq_per_ml, grid, threshold, seeds=searched, min_volume_ml=min_volume_ml)
     summit = _summits(activity_bq_per_ml)
     if isinstance(threshold, FixedConcentration):
-        own = np.unique(whole.labels[_is_summit(summit) & searched])
-        kept = [lesion for lesion in whole.lesions if lesion.label in own]
-        return _collected([(whole.labels == lesion.label, lesion) for lesion in kept], grid, whole.too_small)
+        with_summit = np.unique(whole.labels[_is_summit(summit) & searched])
+        parts = [whole.labels == lesion.label for lesion in whole.lesions if lesion.label in with_summit]
+        return _joined(parts, activity_bq_per_ml, grid, whole.too_small)
     if not searched.any():
         return whole
     least = min_contrast * surroundings_bq_per_ml(activity_bq_per_ml[searched], min_contrast)
-    parts = []
-    too_small = 0
-    for part in _parts(activity_bq_per_ml, grid, threshold, searched, summit, least):
-        found = delineate(activity_bq_per_ml, grid, threshold, seeds=part, min_volume_ml=min_volume_ml)
-        parts += [(part, lesion) for lesion in found.lesions]
-        too_small += found.too_small
-    return _collected(parts, grid, too_small)
+    parts = list(_parts(activity_bq_per_ml, grid, threshold, searched, summit, least))
+    # Rounding, so that a volume of just so many voxels is in, whatever the last bit of the product is.
+    kept = [p for p in parts if round(np.count_nonzero(p) * grid.voxel_volume_ml, 9) >= min_volume_ml]
+    return _joined(kept, activity_bq_per_ml, grid, len(parts) - len(kept))
 
 
 def surroundings_bq_per_ml(values: NDArray[np.floating[Any]], contrast: float) -> float:
@@ -104,7 +100,7 @@ def surroundings_bq_per_ml(values: NDArray[np.floating[Any]], contrast: float) -
 
     Examples
     --------
-    >>> surroundings_bq_per_ml(np.array([1.0, 2.0, 3.0, 400.0]), 10.0)
+    >>> surroundings_bq_per_ml(np.array([1.0, 2.0, 3.0, 400.0]), 3.0)
     2.0
     """
     level = np.inf
@@ -118,23 +114,24 @@ def surroundings_bq_per_ml(values: NDArray[np.floating[Any]], contrast: float) -
 
 
 def measured(
-    labels: NDArray[np.integer[Any]], grid: Grid, activity_bq_per_ml: NDArray[np.floating[Any]]
+    labels: NDArray[np.integer[Any]], grid: Grid, activity_bq_per_ml: NDArray[np.floating[Any]], *, too_small: int = 0
 ) -> Delineation:
-    """Lesions whose voxels are known, labelled from 1 without a gap; their order is that of the labels."""
+    """Lesions whose voxels are known, labelled from 1 without a gap; their threshold is their lowest voxel."""
     lesions = []
     for label in range(1, int(labels.max(initial=0)) + 1):
-        values = activity_bq_per_ml[labels == label]
+        voxels = np.argwhere(labels == label)
+        values = activity_bq_per_ml[tuple(voxels.T)]
         lesions.append(
             Lesion(
                 label=label,
                 volume_ml=values.size * grid.voxel_volume_ml,
                 max_bq_per_ml=float(values.max()),
                 mean_bq_per_ml=float(values.mean(dtype=np.float64)),
-                centroid_mm=grid.position_mm(np.argwhere(labels == label).mean(axis=0)),
+                centroid_mm=grid.position_mm(voxels.mean(axis=0)),
                 threshold_bq_per_ml=float(values.min()),
             )
         )
-    return Delineation(labels.astype(np.int32), grid, tuple(lesions), too_small=0)
+    return Delineation(labels.astype(np.int32), grid, tuple(lesions), too_small)
 
 
 def _parts(
@@ -184,10 +181,10 @@ def _is_summit(summit: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(summit == np.arange(summit.size).reshape(summit.shape))
 
 
-def _collected(parts: list[tuple[NDArray[np.bool_], Lesion]], grid: Grid, too_small: int) -> Delineation:
+def _joined(
+    parts: list[NDArray[np.bool_]], activity: NDArray[np.floating[Any]], grid: Grid, too_small: int
+) -> Delineation:
     labels = np.zeros(grid.shape, np.int32)
-    lesions = []
-    for label, (part, lesion) in enumerate(parts, start=1):
+    for label, part in enumerate(parts, start=1):
         labels[part] = label
-        lesions.append(replace(lesion, label=label))
-    return Delineation(labels, grid, tuple(lesions), too_small)
+    return measured(labels, grid, activity, too_small=too_small)

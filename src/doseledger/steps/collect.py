@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -34,12 +34,17 @@ STAGE_OF_TABLE: Final = {
 
 @dataclass(frozen=True)
 class FinishedCycle:
-    """Stage folders of one patient-cycle; some may be refused or absent."""
+    """Stage folders of one patient-cycle; some may be refused or absent.
+
+    `lesion_names` goes from names of lesions within the cycle to those of the patient, where they differ:
+    rows and specs then have the latter.
+    """
 
     site: str
     patient: str
     cycle: int
     base: Path
+    lesion_names: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, stage: str) -> Path:
         return self.base / stage
@@ -68,11 +73,12 @@ class FinishedCycle:
         stage = STAGE_OF_TABLE[table]
         if self.outcomes.get(stage, {}).get("status") != "ok":
             return []
-        return read_rows(self.folder(stage), table)
+        return renamed(read_rows(self.folder(stage), table), self.lesion_names)
 
     @cached_property
     def specs(self) -> list[RegionSpec]:
-        return read_specs(self.folder("segment"))
+        specs = read_specs(self.folder("segment"))
+        return [replace(spec, region=self.lesion_names.get(spec.region, spec.region)) for spec in specs]
 
     def reference_labels(self, reference: int, grid: Grid) -> NDArray[np.uint8]:
         """One label per SPECT voxel of the reference time point."""
@@ -87,6 +93,12 @@ def finished_cycles(inputs: Mapping[str, tuple[Path, ...]]) -> list[FinishedCycl
         key = read_outcome(folder)["key"]
         cycles.append(FinishedCycle(key["site"], key["patient"], key["cycle"], folder.parent))
     return sorted(cycles, key=lambda c: c.cycle)
+
+
+def renamed(rows: list[Row], names: Mapping[str, str]) -> list[Row]:
+    """Rows with the patient's names of lesions instead of those of the cycle."""
+    columns = ("region", "lesion_id")
+    return [row | {c: names[row[c]] for c in columns if row.get(c) in names} for row in rows] if names else rows
 
 
 def outcome_rows(cycle: FinishedCycle) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 
 from doseledger import __version__
 from doseledger.cohort import PATIENT_STAGE, Row, cycle_folder, patient_folder
-from doseledger.io.tables import SCHEMAS, sort_keys, table, write_table
-from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows, stage_columns, whole_outcome
+from doseledger.io.tables import SCHEMAS, read_rows, sort_keys, table, write_table
+from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows, renamed, stage_columns, whole_outcome
+from doseledger.steps.lesion_names import read_lesion_names
 from doseledger.steps.stage import Job
 
 STAGE_VERSION: Final[int] = 1
@@ -24,7 +26,7 @@ COURSE_TABLES: Final = ("patient", "administration", "course", "lesion")
 def step(job: Job) -> None:
     """Take what is there, and write an outcome row for every planned cycle, whatever became of it."""
     results = Path(job.rows["results"])
-    parts: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    parts: dict[tuple[str, str], list[pa.Table]] = defaultdict(list)
     outcomes: dict[str, list[Row]] = defaultdict(list)
     patients: dict[tuple[str, str], bool] = {}
     for site, patient, cycle, imaged in job.rows["planned"]:
@@ -34,10 +36,11 @@ def step(job: Job) -> None:
             continue
         patients[(site, patient)] = True
         finished = FinishedCycle(site, patient, cycle, cycle_folder(results, site, patient, cycle))
+        names = read_lesion_names(patient_folder(results, site, patient) / PATIENT_STAGE)
         outcomes[site] += outcome_rows(finished)
         for name, stage in STAGE_OF_TABLE.items():
             if finished.outcomes.get(stage, {}).get("status") == "ok":
-                parts[(name, site)].append(finished.folder(stage) / f"{name}.parquet")
+                parts[(name, site)].append(_part(finished.folder(stage), name, names.get(cycle, {})))
     for site, patient in patients:
         folder = patient_folder(results, site, patient) / PATIENT_STAGE
         outcome = whole_outcome(folder)
@@ -45,13 +48,19 @@ def step(job: Job) -> None:
         outcomes[site].append(key | stage_columns(folder, outcome))
         if outcome is not None and outcome["status"] == "ok":
             for name in COURSE_TABLES:
-                parts[(name, site)].append(folder / f"{name}.parquet")
-    for (name, site), paths in parts.items():
+                parts[(name, site)].append(_part(folder, name, {}))
+    for (name, site), tables in parts.items():
         # Concatenated by pyarrow: unit and description of every column stay with the data.
-        tables = [pq.read_table(path, schema=SCHEMAS[name], partitioning=None) for path in paths]
         _write(job.out, name, site, pa.concat_tables(tables))
     for site, rows in outcomes.items():
         _write(job.out, "stage_outcome", site, table("stage_outcome", rows))
+
+
+def _part(folder: Path, name: str, lesion_names: Mapping[str, str]) -> pa.Table:
+    """A table of a stage; lesions that only the course knows over all cycles get the patient's names."""
+    if lesion_names:
+        return table(name, renamed(read_rows(folder, name), lesion_names))
+    return pq.read_table(folder / f"{name}.parquet", schema=SCHEMAS[name], partitioning=None)
 
 
 def _write(out: Path, name: str, site: str, data: pa.Table) -> None:

@@ -16,6 +16,7 @@ from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cum
 from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_rows
 from doseledger.steps.ingest import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
+from doseledger.steps.lesion_names import with_patient_names, write_lesion_names
 from doseledger.steps.pictures import cycle_slices
 from doseledger.steps.specs import region_specs
 from doseledger.steps.stage import Job
@@ -29,7 +30,8 @@ AGE_BAND_YEARS: Final = 5
 
 def step(job: Job) -> None:
     """Sum over the administrations, follow the lesions, and write the patient's page."""
-    cycles = finished_cycles(job.inputs)
+    cycles = with_patient_names(finished_cycles(job.inputs))
+    write_lesion_names(job.out, cycles)
     tables = {
         "patient": [_patient_row(job)],
         "administration": _administration_rows(job),

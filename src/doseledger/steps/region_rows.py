@@ -15,6 +15,8 @@ from doseledger.geometry import Grid, Vector
 from doseledger.io.nifti import read_image
 from doseledger.regions import WHOLE_FIELD, RegionSpec, pair_flags, sums_of
 from doseledger.regions.gate import DEMO_WEIGHTS, centroid_mm, change_flags, dice_after_shift, mask_flags, order_flags
+from doseledger.regions.hot_spots import THRESHOLD
+from doseledger.regions.lesions import THRESHOLD_VOLUME
 from doseledger.segmentation import LabelMap, ScanImages
 from doseledger.statistics.uncertainty import u_volume_rel
 from doseledger.steps.specs import in_order
@@ -44,7 +46,8 @@ def region_rows(
     for scan, made in zip(scans, maps, strict=True):
         common = _common(job, scan.time_point, made, review.get(scan.time_point))
         hu = read_image(scan.ct)[0] if scan.ct is not None and made.image.modality == "CT" else None
-        rows += _scan_rows(job, common, made, hu, regions, blur_mm[scan.time_point])
+        spect_mm = (_spect_voxel_mm(scan), blur_mm[scan.time_point])
+        rows += _scan_rows(job, common, made, hu, regions, spect_mm)
     _flag_changes(rows, regions, scans, maps)
     return rows
 
@@ -52,6 +55,10 @@ def region_rows(
 def voxel_mm(grid: Grid) -> float:
     """Edge of the cube with the volume of a voxel; also the resolution taken for a CT."""
     return float(np.prod(grid.spacing_mm) ** (1.0 / 3.0))
+
+
+def _spect_voxel_mm(scan: ScanImages) -> float:
+    return next(voxel_mm(image.grid) for image in scan.images if image.modality == "SPECT")
 
 
 def _blur_mm(job: Job, camera: str) -> float:
@@ -77,11 +84,12 @@ def _scan_rows(
     made: LabelMap,
     hu: NDArray[np.float32] | None,
     specs: Sequence[RegionSpec],
-    blur_mm: float,
+    spect_mm: tuple[float, float],
 ) -> list[Row]:
+    """Rows of one time point; `spect_mm` is voxel and blur of its SPECT."""
     grid = made.image.grid
     midline_mm = _midline_mm(hu, grid)
-    edge_mm = voxel_mm(grid) if made.image.modality == "CT" else blur_mm
+    outline_mm = (voxel_mm(grid), voxel_mm(grid) if made.image.modality == "CT" else spect_mm[1])
     common["mass_source"] = "assumed_soft_tissue" if hu is None else "ct_density"
     parts: dict[str, Row] = {}
     centroids_mm: dict[str, Vector] = {}
@@ -90,10 +98,13 @@ def _scan_rows(
         if not mask.any():
             continue
         model = made.models.get(spec.region)
+        by_threshold = made.sources.get(spec.region) == THRESHOLD
+        edge_mm = spect_mm if by_threshold else outline_mm
         volume = float(mask.sum()) * grid.voxel_volume_ml
         flags = mask_flags(spec.region, mask, grid, laterality=spec.laterality, midline_mm=midline_mm, hu=hu)
         flags += ["overlap"] * (spec.region in made.overlapping) + ["no_ct"] * (hu is None)
         flags += [DEMO_WEIGHTS] * (model is not None and model.virtual_only)
+        flags += [THRESHOLD_VOLUME] * by_threshold
         centroids_mm[spec.region] = centroid_mm(mask, grid)
         parts[spec.region] = common | {
             "region": spec.region,
@@ -104,8 +115,8 @@ def _scan_rows(
             "volume_ml": volume,
             "u_volume_rel": u_volume_rel(
                 volume,
-                voxel_mm=voxel_mm(grid),
-                fwhm_mm=edge_mm,
+                voxel_mm=edge_mm[0],
+                fwhm_mm=edge_mm[1],
                 operator_rel=job.settings["operator_uncertainty_rel"],
             ),
             "mass_g": _mass_g(mask, grid, hu),
@@ -115,6 +126,8 @@ def _scan_rows(
             "weights_sha256": None if model is None else model.weights_sha256,
             "flags": flags,
         }
+        if by_threshold:
+            parts[spec.region] |= {"outline_modality": "SPECT", "manual_edit": False}
     for region, flags in order_flags(centroids_mm).items():
         parts[region]["flags"] += flags
     _flag_pair(parts)

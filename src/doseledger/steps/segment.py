@@ -20,6 +20,7 @@ from doseledger.steps.layout import LABELS, scan_file
 from doseledger.steps.mask_sheet import write_mask_sheet
 from doseledger.steps.region_rows import region_rows
 from doseledger.steps.specs import in_order, region_specs
+from doseledger.steps.spect_lesions import with_spect_lesions
 from doseledger.steps.stage import Job
 
 STAGE_VERSION: Final[int] = 2
@@ -34,7 +35,7 @@ def step(job: Job) -> None:
     _refuse_rejected(review)
     specs = region_specs(job.rows["regions"])
     scans = [_scan_images(job, scan) for scan in job.rows["scans"]]
-    maps = _label_maps(job, scans, specs, review)
+    specs, maps = with_spect_lesions(job, specs, scans, _label_maps(job, scans, specs, review))
     rows = region_rows(job, specs, scans, maps, review)
     write_rows(job.out, "region", rows)
     write_mask_sheet(job, in_order(specs), scans, maps, rows)

@@ -36,8 +36,8 @@ PREFIX: Final = "lesion_t"
 _RESERVED: Final = re.compile(rf"{PREFIX}\d+")
 #: Labels are bytes.
 MOST_LABELS: Final = 255
-#: Share of the scans of a cycle that must show a lesion: noise and the content of the bowel do not stay.
-LEAST_SHARE_OF_SCANS: Final = 0.5
+#: More than this share of the scans of a cycle must show a lesion: noise and the content of the bowel do not stay.
+SHARE_OF_SCANS: Final = 0.5
 
 
 def with_spect_lesions(
@@ -115,7 +115,7 @@ def _body(scan: ScanImages, grid: Grid) -> NDArray[np.bool_]:
 def _lasting(names: Sequence[Sequence[str]]) -> list[list[str | None]]:
     """Final names, numbered without gaps; None for what too few scans show."""
     seen = Counter(name for scan in names for name in scan)
-    lasting = sorted((n for n, count in seen.items() if count >= LEAST_SHARE_OF_SCANS * len(names)), key=_number)
+    lasting = sorted((n for n, count in seen.items() if count > SHARE_OF_SCANS * len(names)), key=_number)
     final = {name: f"{PREFIX}{number}" for number, name in enumerate(lasting, start=1)}
     return [[final.get(name) for name in scan] for scan in names]
 
