@@ -25,7 +25,6 @@ from doseledger.io.dicom.stack import stack_slices
 from doseledger.io.label_map import label_mask, read_label_map
 from doseledger.io.nifti import read_image
 from doseledger.regions import RegionSpec
-from doseledger.regions.derived import bowel
 from doseledger.regions.gate import centroid_mm, mask_flags, order_flags
 from doseledger.segmentation.contours import DrawnOn, label_map_from_contours
 
@@ -270,6 +269,8 @@ def test_the_gate_on_a_real_patient() -> None:
     # The same image mirrored: liver and spleen, and the kidneys, have changed places.
     mirrored = {name: centroid_mm(mask[:, :, ::-1], grid) for name, mask in masks.items()}
     assert order_flags(mirrored).keys() == {"liver", "spleen", "kidney_left", "kidney_right"}
-    guts = bowel({name: label_mask(found, name, grid) for name in ("small_bowel", "duodenum", "colon")}, grid)
-    assert np.count_nonzero(guts.mask) == 1020 + 1110 + 12_993
-    assert guts.flags == ("truncated", "wall_and_content")
+    counts = {"small_bowel": 1020, "duodenum": 1110, "colon": 12_993}
+    for name, count in counts.items():
+        mask = label_mask(found, name, grid)
+        assert np.count_nonzero(mask) == count
+        assert "truncated" in mask_flags(name, mask, grid)

@@ -130,7 +130,10 @@ def documented_commands() -> Iterator[tuple[str, list[str]]]:
 def commands() -> dict[str, set[str]]:
     """Options of each command of the program."""
     group: Any = typer.main.get_command(app)
-    return {name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"} for name, command in group.commands.items()}
+    return {
+        name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+        for name, command in group.commands.items()
+    }
 
 
 def test_every_documented_command_exists_and_every_command_is_documented() -> None:

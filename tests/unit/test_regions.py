@@ -254,7 +254,7 @@ def test_sums_list_their_parts_in_order() -> None:
 
 @pytest.mark.parametrize("direction", [AXES, ORIENTATIONS["flipped y and x"], ORIENTATIONS["permuted and flipped"]])
 def test_a_swap_of_left_and_right_is_seen_in_any_orientation(direction: Direction) -> None:
-    grid = centred((24, 24, 24), (4.8, 4.8, 4.8), direction)
+    grid = centred((24, 24, 24), (7.0, 7.0, 7.0), direction)
     left = ellipsoid(grid, (30.0, 30.0, 30.0), (40.0, 0.0, 0.0))
     assert mask_flags("kidney_left", left, grid, laterality="left", midline_mm=0.0) == []
     assert mask_flags("kidney_right", left, grid, laterality="right", midline_mm=0.0) == ["wrong_side"]

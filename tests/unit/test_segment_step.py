@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,51 @@ def test_an_unknown_nnunet_model_is_refused(cohort: Path, tmp_path: Path) -> Non
     assert (outcome["code"], outcome["tag"]) == ("segmentation_refused", "segment.model")
     outcome = segmented(cohort, tmp_path / "two", source="nnunet", model="no/such/model")
     assert outcome["code"] == "weights_unusable"
+
+
+# The rest of the body ------------------------------------------------------------------------------
+
+
+def test_the_rest_of_the_body_completes_a_whole_body(cohort: Path, drawn: Path, tmp_path: Path) -> None:
+    sheet = cohort / "input/regions.tsv"
+    kept = sheet.read_text()
+    sheet.write_text(f"{kept}body\trest\trest_of_body\tn/a\tn/a\tn/a\tn/a\tn/a\n")
+    try:
+        assert segmented(cohort, tmp_path / "segment")["status"] == "ok"
+    finally:
+        sheet.write_text(kept)
+    rows, own = regions(tmp_path / "segment"), regions(drawn)
+    header, first = (line.split("\t") for line in (cohort / "input/patients.tsv").read_text().splitlines()[:2])
+    patient_kg = float(first[header.index("mass_kg")])
+    for point in (1, 2, 3, 4):
+        rest, whole = rows[point, "rest"], rows[point, "whole_body"]
+        assert rest["region_source"] == "ct_numbers"
+        parts = [row for (p, _), row in rows.items() if p == point and row["region_level"] == "part"]
+        assert whole["mass_g"] == pytest.approx(sum(row["mass_g"] for row in parts))
+        assert whole["region_level"] == "sum"
+        assert "part_missing" not in whole["flags"]
+        # 336 mm of some 1.7 m in the field, and the trunk is wider than the rest.
+        assert 0.2 < whole["mass_g"] / 1e3 / patient_kg < 0.45
+        # Nothing is taken from the organs.
+        assert rows[point, "liver"]["volume_ml"] == own[point, "liver"]["volume_ml"]
+
+
+def test_without_a_ct_there_is_no_rest_of_the_body(cohort: Path, tmp_path: Path) -> None:
+    plan = plan_of(cohort)
+    rows = plan.cycle("A", "P1", 1).rows_for("segment")
+    rows["regions"] = [*rows["regions"], {"source_name": "body", "region": "rest", "kind": "rest_of_body"}]
+    bare = tmp_path / "bare"
+    shutil.copytree(cohort / "ingest", bare)
+    manifest = json.loads((bare / "outcome.json").read_text())
+    for entry in list(manifest["files"]):
+        if "_ct." in entry["name"]:
+            (bare / entry["name"]).unlink()
+            manifest["files"].remove(entry)
+    (bare / "outcome.json").write_text(json.dumps(manifest))
+    settings = plan.settings["segment"]
+    outcome = run_stage("segment", inputs={"ingest": (bare,)}, output=tmp_path / "out", settings=settings, rows=rows)
+    assert (outcome["status"], outcome["tag"]) == ("refused", "kind")
+    assert "needs a CT" in outcome["sentence"]
 
 
 # Review -------------------------------------------------------------------------------------------

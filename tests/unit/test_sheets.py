@@ -397,7 +397,7 @@ def test_a_column_twice(cohort: Cohort, sheet: str, column: str) -> None:
         ("cameras", 2, "u_calibration_rel", "5", "less than 1"),
         ("cameras", 2, "fwhm_mm", "0", "greater than 0"),
         ("cameras", 2, "fwhm_mm", "nan", "finite number"),
-        ("regions", 1, "kind", "gland", "'organ', 'marrow' or 'lesion'"),
+        ("regions", 1, "kind", "gland", "'organ', 'marrow', 'lesion' or 'rest_of_body'"),
         ("regions", 1, "region", "Liver!", "match pattern"),
         ("regions", 1, "alpha_beta_gy", "0", "greater than 0"),
         ("limits", 1, "quantity", "dose", "'absorbed_dose' or 'bed'"),

@@ -14,7 +14,6 @@ from doseledger.dose import DEFAULT_ENGINE
 from doseledger.dose import REGISTRY as ENGINES
 from doseledger.errors import SheetError
 from doseledger.io.tables import SCHEMA_VERSION
-from doseledger.regions.hot_spots import DEFAULT_MIN_CONTRAST
 from doseledger.regions.lesions import DEFAULT_MIN_VOLUME_ML
 
 Label = Annotated[str, Field(pattern="^[A-Za-z0-9]+$", description="Pseudonym of letters and digits")]
@@ -110,8 +109,9 @@ class Region(SheetRow):
 
     source_name: Name = Field(description="Name in the structure set, or class of the model")
     region: str = Field(pattern="^[a-z0-9_]+$", description="Name in the ledger")
-    kind: Literal["organ", "marrow", "lesion"] = Field(
-        description="marrow: source_name is a vertebra; its spongiosa is what is left 5 mm inside of its surface"
+    kind: Literal["organ", "marrow", "lesion", "rest_of_body"] = Field(
+        description="marrow: source_name is a vertebra; its spongiosa is what is left 5 mm inside of its surface. "
+        "rest_of_body: what of the body no other region has, from CT; source_name is body"
     )
     sct_code: str | None = Field(None, description="SNOMED CT code")
     laterality: Literal["left", "right"] | None = None
@@ -208,10 +208,11 @@ class LesionThreshold(_Section):
         None, gt=0, le=100, description="Threshold: share of each lesion's own maximum, %; 41 to 50 are in use"
     )
     bq_per_ml: float | None = Field(None, gt=0, description="Threshold: concentration at scan start, Bq/mL")
-    min_contrast: float = Field(
-        DEFAULT_MIN_CONTRAST,
-        ge=1,
-        description="With percent_of_maximum: least maximum of a lesion over the mean of the body around the regions",
+    reference_region: str = Field(
+        "liver", min_length=1, description="Region that lesions must outshine; every scan must show it"
+    )
+    min_reference_ratio: float = Field(
+        1.0, ge=0, description="Least maximum of a lesion over the median of the reference region"
     )
     min_volume_ml: float = Field(DEFAULT_MIN_VOLUME_ML, ge=0, description="Smallest lesion, mL")
     organ_margin_mm: float = Field(

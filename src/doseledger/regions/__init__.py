@@ -2,6 +2,7 @@
 
 from doseledger.regions.algebra import (
     REMAINDER,
+    WHOLE_BODY,
     WHOLE_FIELD,
     RegionSpec,
     hard_labels,
@@ -13,6 +14,7 @@ from doseledger.regions.gate import dose_flags, mask_flags, pair_flags
 
 __all__ = [
     "REMAINDER",
+    "WHOLE_BODY",
     "WHOLE_FIELD",
     "RegionSpec",
     "dose_flags",

@@ -17,6 +17,8 @@ from doseledger.units import MM3_PER_ML
 WHOLE_FIELD: Final = "whole_field"
 #: The field of view without the outlined regions.
 REMAINDER: Final = "remainder"
+#: All regions, where one of them is the rest of the body.
+WHOLE_BODY: Final = "whole_body"
 
 #: Where axes are not parallel, voxels are split until this many parts fit along a target voxel: a part,
 #: turned at will, is then never wider than the target voxel.
@@ -31,7 +33,7 @@ class RegionSpec:
 
     label: int
     region: str
-    kind: Literal["organ", "marrow", "lesion"]
+    kind: Literal["organ", "marrow", "lesion", "rest_of_body"]
     sct_code: str | None = None
     laterality: Literal["left", "right"] | None = None
     part_of: str | None = None
@@ -45,11 +47,17 @@ class RegionSpec:
 
 
 def sums_of(specs: Iterable[RegionSpec]) -> dict[str, tuple[RegionSpec, ...]]:
-    """Sum regions (``kidneys``) with their parts, in order of appearance."""
+    """Sum regions (``kidneys``) with their parts, in order of appearance.
+
+    With a region of kind ``rest_of_body`` all regions together are `WHOLE_BODY`.
+    """
+    specs = list(specs)
     sums: dict[str, tuple[RegionSpec, ...]] = {}
     for spec in specs:
         if spec.part_of is not None:
             sums[spec.part_of] = (*sums.get(spec.part_of, ()), spec)
+    if any(spec.kind == "rest_of_body" for spec in specs):
+        sums[WHOLE_BODY] = tuple(specs)
     return sums
 
 

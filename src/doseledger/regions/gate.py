@@ -47,6 +47,8 @@ MEAN_HU_RANGE: Final[dict[str, tuple[float, float]]] = {
     **dict.fromkeys(("lung_left", "lung_right", "lungs"), _LUNG_HU),
     **dict.fromkeys((f"vertebrae_L{n}" for n in range(1, 6)), _VERTEBRA_HU),
 }
+#: Organs whose mask is wall and content together: on CT the wall alone cannot be told.
+HOLLOW: Final = frozenset({"small_bowel", "duodenum", "colon", "bowel", "stomach", "urinary_bladder", "gallbladder"})
 #: Organs that are one body; others (bowel, lesions, marrow) may come in parts.
 ONE_BODY: Final = frozenset(
     {"kidney_left", "kidney_right", "liver", "spleen", "pancreas", "heart", "urinary_bladder", "stomach"}

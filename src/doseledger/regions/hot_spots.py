@@ -29,10 +29,6 @@ from doseledger.regions.lesions import (
 
 #: Value of ``region_source`` for regions that were found by a threshold.
 THRESHOLD: Final = "threshold"
-#: Least maximum over the mean of its surroundings. In the first hours the blood still shows, and lesions of
-#: clinical interest are 15 times and more above it; days later, noise of an emptied body reaches 5 to 20 times.
-DEFAULT_MIN_CONTRAST: Final = 10.0
-
 _STRUCTURE: Final = ndimage.generate_binary_structure(3, 3)
 
 
@@ -42,7 +38,7 @@ def hot_spots(
     threshold: PercentOfMaximum | FixedConcentration,
     *,
     searched: NDArray[np.bool_],
-    min_contrast: float = DEFAULT_MIN_CONTRAST,
+    least_bq_per_ml: float = 0.0,
     min_volume_ml: float = DEFAULT_MIN_VOLUME_ML,
 ) -> Delineation:
     """Lesions in the searched part of an image, from the hottest on.
@@ -58,14 +54,14 @@ def hot_spots(
         `PercentOfMaximum`: of each lesion's own maximum.
     searched
         Voxels that can belong to a lesion: the body without organs and their margin.
-    min_contrast
-        Least maximum of a lesion over the mean of its surroundings (`surroundings_bq_per_ml`); not used with
-        `FixedConcentration`.
+    least_bq_per_ml
+        Least maximum of a lesion. A share of a maximum alone would make lesions of noise, and of the blood in
+        the heart.
 
     Raises
     ------
     GeometryError, QuantityError
-        As `delineate`; a contrast below 1.
+        As `delineate`; a least maximum that is negative or not finite.
 
     Examples
     --------
@@ -73,44 +69,23 @@ def hot_spots(
 
     >>> grid = Grid((1, 1, 9), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
     >>> row = np.array([[[500.0, 90.0, 2.0, 100.0, 60.0, 4.0, 30.0, 1.0, 1.0]]])
-    >>> found = hot_spots(row, grid, PercentOfMaximum(41.0), searched=row < 400.0, min_contrast=2.0)
+    >>> found = hot_spots(row, grid, PercentOfMaximum(41.0), searched=row < 400.0, least_bq_per_ml=20.0)
     >>> [(lesion.max_bq_per_ml, lesion.volume_ml) for lesion in found.lesions]
     [(100.0, 2.0), (30.0, 1.0)]
     """
-    if not 1.0 <= min_contrast < np.inf:
-        raise QuantityError("the contrast of lesions is below 1", value=min_contrast, expected="1 or more")
+    if not 0.0 <= least_bq_per_ml < np.inf:
+        raise QuantityError("the least maximum is no concentration", value=least_bq_per_ml, expected="0 Bq/mL or more")
     # Checks the input, and finds the voxels above a concentration.
     whole = delineate(activity_bq_per_ml, grid, threshold, seeds=searched, min_volume_ml=min_volume_ml)
     summit = _summits(activity_bq_per_ml)
     if isinstance(threshold, FixedConcentration):
-        with_summit = np.unique(whole.labels[_is_summit(summit) & searched])
+        with_summit = np.unique(whole.labels[_is_summit(summit) & (activity_bq_per_ml >= least_bq_per_ml)])
         parts = [whole.labels == lesion.label for lesion in whole.lesions if lesion.label in with_summit]
         return _joined(parts, activity_bq_per_ml, grid, whole.too_small)
-    if not searched.any():
-        return whole
-    least = min_contrast * surroundings_bq_per_ml(activity_bq_per_ml[searched], min_contrast)
-    parts = list(_parts(activity_bq_per_ml, grid, threshold, searched, summit, least))
+    parts = list(_parts(activity_bq_per_ml, grid, threshold, searched, summit, least_bq_per_ml))
     # Rounding, so that a volume of just so many voxels is in, whatever the last bit of the product is.
     kept = [p for p in parts if round(np.count_nonzero(p) * grid.voxel_volume_ml, 9) >= min_volume_ml]
     return _joined(kept, activity_bq_per_ml, grid, len(parts) - len(kept))
-
-
-def surroundings_bq_per_ml(values: NDArray[np.floating[Any]], contrast: float) -> float:
-    """Mean of the voxels that are less than `contrast` times as hot as this mean: many lesions do not raise it.
-
-    Examples
-    --------
-    >>> surroundings_bq_per_ml(np.array([1.0, 2.0, 3.0, 400.0]), 3.0)
-    2.0
-    """
-    level = np.inf
-    while True:
-        mean = float(values[values < level].mean(dtype=np.float64)) if (values < level).any() else 0.0
-        if contrast * mean >= level:
-            return mean
-        level = contrast * mean
-        if level <= 0.0:
-            return 0.0
 
 
 def measured(

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from doseledger.geometry import Grid
 from doseledger.regions import RegionSpec
-from doseledger.regions.derived import MARROW_MARGIN_MM
 from doseledger.regions.margins import eroded
 
 #: The back end that takes outlines of a person or another program.
 CONTOURS: Final = "contours"
+#: Cortical bone and blur at the surface of a vertebra, mm.
+MARROW_MARGIN_MM: Final = 5.0
 #: Order in which kinds are painted: what comes later takes the voxels of what came before.
-_PAINTED: Final = ("organ", "marrow", "lesion")
+_PAINTED: Final = ("organ", "marrow", "lesion", "rest_of_body")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,8 @@ def paint(
 
     Organs come in the order of their labels, then marrow, then lesions: a lesion is never part of the organ
     around it (``lesion_policy`` excluded). The outline of a region of kind ``marrow`` is a whole vertebra:
-    each is eroded by `MARROW_MARGIN_MM` by itself, so that two that touch do not join.
+    each is eroded by `MARROW_MARGIN_MM` by itself, so that two that touch do not join. A region of kind
+    ``rest_of_body`` takes only what no other one has.
     """
     by_label = {spec.label: spec.region for spec in specs.values()}
     overlapping: set[str] = set()
@@ -101,5 +103,5 @@ def paint(
             mask = eroded(mask, grid, MARROW_MARGIN_MM)
         if spec.kind == "organ":
             overlapping |= {by_label[int(v)] for v in np.unique(labels[mask]) if v not in (0, spec.label)}
-        labels[mask] = spec.label
+        labels[mask & (labels == 0) if spec.kind == "rest_of_body" else mask] = spec.label
     return frozenset(overlapping)

@@ -253,7 +253,12 @@ def _sum_columns(
         "rate_at_bound": any(row["rate_at_bound"] for row in rows),
         "extrapolated_fraction": sum(row["extrapolated_fraction"] * t for row, t in zip(rows, tia, strict=True))
         / sum(tia),
-    } | _effect(parts[0], result, list(amplitudes), list(rates), source)
+    } | (_effect(parts[0], result, list(amplitudes), list(rates), source) if _alike(parts) else {})
+
+
+def _alike(parts: list[RegionSpec]) -> bool:
+    """Whether one alpha/beta and one repair half-time hold for all: a whole body has none."""
+    return len({(part.alpha_beta_gy, part.repair_half_time_h) for part in parts}) == 1
 
 
 def _effect(

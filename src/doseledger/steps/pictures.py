@@ -7,15 +7,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, label
 
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar
+from doseledger.regions.body import body_mask
 from doseledger.registration import RigidTransform, resample
 from doseledger.report.figures import CycleSlices
 from doseledger.steps.collect import FinishedCycle
 from doseledger.steps.layout import ALIGNMENT, dose_file, scan_file
-from doseledger.steps.region_rows import BODY_HU
 from doseledger.steps.specs import demo_marks
 
 #: Voxel of the pictures: fine enough for outlines on a screen.
@@ -40,7 +39,7 @@ def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
     ct = _show(cycle, "ingest", scan_file(key, point, "ct.nii.gz"), view, outside=AIR_HU) if has_ct else None
     if ct is not None:
         # Counts that blur carries into air have no mass to be a dose of.
-        dose = np.where(_body(ct), dose, np.float32(0.0))
+        dose = np.where(body_mask(ct), dose, np.float32(0.0))
     rows = {row["time_point"]: row for row in cycle.rows("acquisition")}
     z, y = _telling_slice(labels, 0), _telling_slice(labels, 1)
     return CycleSlices(
@@ -57,15 +56,6 @@ def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
         dose_coronal=dose[:, y],
         notice=DEMO_NOTICE if demo_marks(cycle.folder("segment")) else None,
     )
-
-
-def _body(hu: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The patient with lungs and bowel gas, without table and surrounding air."""
-    parts, count = label(hu > BODY_HU)
-    if count == 0:
-        return np.ones(hu.shape, bool)
-    largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return np.stack([binary_fill_holes(axial) for axial in largest])
 
 
 def _telling_slice(labels: NDArray[np.uint8], axis: int) -> int:

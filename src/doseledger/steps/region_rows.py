@@ -13,8 +13,17 @@ from doseledger.cohort import Row
 from doseledger.dose import density_from_hu
 from doseledger.geometry import Grid, Vector
 from doseledger.io.nifti import read_image
-from doseledger.regions import WHOLE_FIELD, RegionSpec, pair_flags, sums_of
-from doseledger.regions.gate import DEMO_WEIGHTS, centroid_mm, change_flags, dice_after_shift, mask_flags, order_flags
+from doseledger.regions import WHOLE_BODY, WHOLE_FIELD, RegionSpec, pair_flags, sums_of
+from doseledger.regions.body import BODY_HU
+from doseledger.regions.gate import (
+    DEMO_WEIGHTS,
+    HOLLOW,
+    centroid_mm,
+    change_flags,
+    dice_after_shift,
+    mask_flags,
+    order_flags,
+)
 from doseledger.regions.hot_spots import THRESHOLD
 from doseledger.regions.lesions import THRESHOLD_VOLUME
 from doseledger.segmentation import LabelMap, ScanImages
@@ -24,8 +33,6 @@ from doseledger.steps.stage import Job
 
 #: Density where there is no CT: ICRU soft tissue, g/mL.
 SOFT_TISSUE_G_PER_ML: Final = 1.04
-#: CT numbers above this belong to the patient (or the table): used for the middle of the body.
-BODY_HU: Final = -300.0
 #: Flag of ``whole_field``: the model has a class for a region of the sheet and found no voxel of it.
 NOT_FOUND: Final = "region_not_found"
 
@@ -103,6 +110,7 @@ def _scan_rows(
         volume = float(mask.sum()) * grid.voxel_volume_ml
         flags = mask_flags(spec.region, mask, grid, laterality=spec.laterality, midline_mm=midline_mm, hu=hu)
         flags += ["overlap"] * (spec.region in made.overlapping) + ["no_ct"] * (hu is None)
+        flags += ["wall_and_content"] * (spec.region in HOLLOW)
         flags += [DEMO_WEIGHTS] * (model is not None and model.virtual_only)
         flags += [THRESHOLD_VOLUME] * by_threshold
         centroids_mm[spec.region] = centroid_mm(mask, grid)
@@ -148,6 +156,8 @@ def _sum_row(common: Row, name: str, parts: list[Row | None]) -> Row | None:
     present = [p for p in parts if p is not None]
     if not present:
         return None
+    # The rest of the body has what the regions that are not there would have.
+    missing = {"part_missing"} if None in parts and name != WHOLE_BODY else set()
     volume = sum(p["volume_ml"] for p in present)
     u_volume = float(np.sqrt(sum((p["u_volume_rel"] * p["volume_ml"]) ** 2 for p in present))) / volume
     shared = {
@@ -163,7 +173,7 @@ def _sum_row(common: Row, name: str, parts: list[Row | None]) -> Row | None:
             "volume_ml": volume,
             "u_volume_rel": u_volume,
             "mass_g": sum(p["mass_g"] for p in present),
-            "flags": sorted({f for p in present for f in p["flags"]} | ({"part_missing"} if None in parts else set())),
+            "flags": sorted({f for p in present for f in p["flags"]} | missing),
         }
     )
 

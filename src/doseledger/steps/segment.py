@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from doseledger.cohort import Row
-from doseledger.errors import ReviewRejectedError
-from doseledger.io.nifti import read_grid, read_sidecar, voxels_sha256, write_image, write_sidecar
+from doseledger.errors import ReviewRejectedError, SegmentationError
+from doseledger.io.nifti import read_grid, read_image, read_sidecar, voxels_sha256, write_image, write_sidecar
 from doseledger.io.tables import write_rows
 from doseledger.regions import RegionSpec
+from doseledger.regions.body import body_mask, inside_field
 from doseledger.segmentation import REGISTRY, DrawnOn, LabelMap, Options, ScanImages, label_map_from_contours
 from doseledger.steps.layout import LABELS, scan_file
 from doseledger.steps.mask_sheet import write_mask_sheet
@@ -27,6 +28,8 @@ STAGE_VERSION: Final[int] = 2
 TAKES_REFUSED: Final = False
 
 _SCRATCH: Final = ".scratch"
+#: ``region_source`` of the rest of the body.
+CT_NUMBERS: Final = "ct_numbers"
 
 
 def step(job: Job) -> None:
@@ -36,6 +39,7 @@ def step(job: Job) -> None:
     specs = region_specs(job.rows["regions"])
     scans = [_scan_images(job, scan) for scan in job.rows["scans"]]
     specs, maps = with_spect_lesions(job, specs, scans, _label_maps(job, scans, specs, review))
+    maps = _with_rest_of_body(scans, maps, specs)
     rows = region_rows(job, specs, scans, maps, review)
     write_rows(job.out, "region", rows)
     write_mask_sheet(job, in_order(specs), scans, maps, rows)
@@ -83,6 +87,30 @@ def _label_maps(
         if (edit := edits.get(scan.time_point)) is not None:
             by_point[scan.time_point] = label_map_from_contours(base / edit, scan.images, specs, edit)
     return [by_point[scan.time_point] for scan in scans]
+
+
+def _with_rest_of_body(
+    scans: Sequence[ScanImages], maps: Sequence[LabelMap], specs: dict[str, RegionSpec]
+) -> list[LabelMap]:
+    """Give what no region has to the rest of the body, if the sheet has one; what SPECT does not show is left out."""
+    rest = next((spec for spec in specs.values() if spec.kind == "rest_of_body"), None)
+    if rest is None:
+        return list(maps)
+    filled = []
+    for scan, made in zip(scans, maps, strict=True):
+        if scan.ct is None or made.image.modality != "CT":
+            raise SegmentationError(
+                "the rest of the body needs a CT on which the regions are drawn",
+                path="regions.tsv",
+                tag="kind",
+                value=f"time point {scan.time_point}",
+                remedy="Give the time point a CT, or take the region of kind rest_of_body out of the sheet.",
+            )
+        spect = next(image for image in scan.images if image.modality == "SPECT")
+        body = body_mask(read_image(scan.ct)[0]) & inside_field(made.image.grid, spect.grid)
+        labels = np.where((made.labels == 0) & body, np.uint8(rest.label), made.labels)
+        filled.append(replace(made, labels=labels, sources={**made.sources, rest.region: CT_NUMBERS}))
+    return filled
 
 
 def _scan_images(job: Job, scan: Row) -> ScanImages:
