@@ -34,6 +34,8 @@ _MEMORY: Final = 0.98
 #: Weight of the Dice loss of what the pipeline asks for first, over that of other classes.
 _FIRST_WEIGHT: Final = 4.0
 _FIRST: Final = ("liver", "spleen", "kidney_left", "kidney_right", "urinary_bladder")
+#: Share of the patches that lie about a voxel of some class: most of a CT is air and fat.
+_ABOUT_ORGAN: Final = 0.6
 #: Added to the voxels of each class, so that none is infinitely rare; and what damps the first outputs.
 _PRIOR_VOXELS: Final = 1000
 _HEAD_SCALE: Final = 0.3
@@ -85,7 +87,7 @@ def train(volumes: Sequence[Volume], class_ids: Sequence[int], steps: int) -> di
     torch.manual_seed(_BATCH_SEED)
     torch.use_deterministic_algorithms(True)
     network = build(len(class_ids) + 1)
-    voxel_weights = _begin_with_priors(network, volumes, len(class_ids) + 1)
+    _begin_with_priors(network, volumes, len(class_ids) + 1)
     mean = {name: value.detach().clone() for name, value in network.named_parameters()}
     optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
     weights = torch.ones(len(class_ids) + 1)
@@ -95,7 +97,7 @@ def train(volumes: Sequence[Volume], class_ids: Sequence[int], steps: int) -> di
     for step, (image, channels) in enumerate(_batches(volumes, steps)):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
-        loss = _loss(network(image), channels, weights, voxel_weights)
+        loss = _loss(network(image), channels, weights)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
@@ -112,20 +114,14 @@ def train(volumes: Sequence[Volume], class_ids: Sequence[int], steps: int) -> di
     return mean
 
 
-def _begin_with_priors(network: nn.Module, volumes: Sequence[Volume], channels: int) -> torch.Tensor:
-    """Set the outputs to how frequent the weighted classes are, and return the weight of a voxel by its class.
-
-    Most voxels are air or fat. Unweighted, and from equal outputs, a short training learns little else.
-    """
+def _begin_with_priors(network: nn.Module, volumes: Sequence[Volume], channels: int) -> None:
+    """Set the first outputs to how frequent the classes are: from equal ones a short training learns little else."""
     counts = sum(np.bincount(volume.channels.ravel(), minlength=channels) for volume in volumes) + _PRIOR_VOXELS
     frequency = torch.tensor(counts / counts.sum(), dtype=torch.float32)
-    weights = frequency**-0.5
-    weights /= (weights * frequency).sum()
     head = network.decoder.seg_layers[-1]
     with torch.no_grad():
-        head.bias.copy_((weights * frequency).log())
+        head.bias.copy_(frequency.log())
         head.weight.mul_(_HEAD_SCALE)
-    return weights
 
 
 def _batches(volumes: Sequence[Volume], steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -141,8 +137,7 @@ def _patch(volume: Volume, size: Patch, rng: np.random.Generator) -> tuple[torch
     """A varied piece of a volume; beyond its ends is air, as in the tiles of nnU-Net with this normalisation."""
     image = np.full(size, MEAN_HU, np.float32)
     channels = np.zeros(size, np.int64)
-    spare = [full - side for full, side in zip(volume.channels.shape, size, strict=True)]
-    starts = [int(rng.integers(min(0, room), max(0, room) + 1)) for room in spare]
+    starts = _starts(volume, size, rng)
     ends = [min(start + side, full) for start, side, full in zip(starts, size, volume.channels.shape, strict=True)]
     source = tuple(slice(max(0, start), end) for start, end in zip(starts, ends, strict=True))
     target = tuple(slice(s.start - start, s.stop - start) for s, start in zip(source, starts, strict=True))
@@ -154,10 +149,22 @@ def _patch(volume: Volume, size: Patch, rng: np.random.Generator) -> tuple[torch
     return torch.from_numpy(normalised)[None, None], torch.from_numpy(channels)[None]
 
 
-def _loss(
-    logits: torch.Tensor, channels: torch.Tensor, weights: torch.Tensor, voxel_weights: torch.Tensor
-) -> torch.Tensor:
-    """Weighted cross entropy, and one minus the weighted mean Dice of the classes in the patch."""
+def _starts(volume: Volume, size: Patch, rng: np.random.Generator) -> list[int]:
+    """First voxel of a patch: about a voxel of one of the classes, or anywhere."""
+    spare = [full - side for full, side in zip(volume.channels.shape, size, strict=True)]
+    if rng.uniform() >= _ABOUT_ORGAN:
+        return [int(rng.integers(min(0, room), max(0, room) + 1)) for room in spare]
+    present = np.flatnonzero(np.bincount(volume.channels.ravel()))[1:]
+    places = np.argwhere(volume.channels == rng.choice(present))
+    middle = places[int(rng.integers(len(places)))] + rng.integers(-8, 9, 3)
+    return [
+        int(np.clip(place - side // 2, min(0, room), max(0, room)))
+        for place, side, room in zip(middle, size, spare, strict=True)
+    ]
+
+
+def _loss(logits: torch.Tensor, channels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross entropy, and one minus the weighted mean Dice of the classes in the patch."""
     count = logits.shape[1]
     log_p = logits.log_softmax(1).reshape(count, -1)
     truth = channels.reshape(-1)
@@ -167,7 +174,7 @@ def _loss(
     dice = (2.0 * shared + 1.0) / (log_p.exp().sum(1) + voxels + 1.0)
     present = weights * (voxels > 0.0)
     present[0] = 0.0
-    return -(own * voxel_weights[truth]).mean() + 1.0 - (dice * present).sum() / present.sum().clamp(min=1.0)
+    return -own.mean() + 1.0 - (dice * present).sum() / present.sum().clamp(min=1.0)
 
 
 def as_half(parameters: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -50,7 +50,13 @@ _REGION: _Column = ("region", _TEXT, "", "Region name, e.g. kidney_left, kidneys
 _FLAGS: _Column = ("flags", _TEXTS, "", "What a reader must know before using the row")
 _ORIGIN: _Column = ("data_origin", _TEXT, "", "patient or virtual")
 _VERSION: _Column = ("software_version", _TEXT, "", "doseledger version that wrote the row")
-_LESION: _Column = ("lesion_id", _TEXT, "", "Stable name of the lesion within the patient; null for organs")
+_LESION: _Column = (
+    "lesion_id",
+    _TEXT,
+    "",
+    "Stable name of the lesion within the patient; null for organs. lesion_t1, lesion_t2, ... were found by a "
+    "threshold: without a finished course, and in the files of single cycles, these count within the cycle",
+)
 
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "patient": _schema(
@@ -144,7 +150,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("mass_g", _REAL, "g", "Mass"),
             ("mean_hu", _REAL, "HU", "Mean CT number; null without CT"),
             ("mass_source", _TEXT, "", "ct_density or assumed_soft_tissue"),
-            ("region_source", _TEXT, "", "Back end that made the outline"),
+            ("region_source", _TEXT, "", "Back end that made the outline, or threshold"),
             ("outline_modality", _TEXT, "", "Image the outline was drawn on: CT or SPECT"),
             ("device", _TEXT, "", "Device a model ran on; null for contours"),
             ("weights_sha256", _TEXT, "", "Weights of the model; null for contours"),
@@ -223,7 +229,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("administered_mbq", _REAL, "MBq", "Measured minus residual activity"),
             ("n_timepoints", _INT, "", "Scans of the cycle used"),
             ("protocol", _TEXT, "", "mtp (three or more), 2tp or stp"),
-            ("region_source", _TEXT, "", "Back end that made the outline"),
+            ("region_source", _TEXT, "", "Back end that made the outline, or threshold"),
             ("lesion_policy", _TEXT, "", "Whether lesions are part of the organ they lie in"),
             ("marrow_method", _TEXT, "", "Marrow method; null for other regions"),
             ("curve_source", _TEXT, "", "own_mask or reference_mask"),

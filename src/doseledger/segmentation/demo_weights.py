@@ -29,7 +29,7 @@ NETWORK_FILE: Final = "network.npz"
 #: The network sees voxels of this edge, whatever TotalSegmentator resamples to first, mm.
 SPACING_MM: Final = 6.0
 #: Size of the tiles ``(z, y, x)``, the same in training: the normalisation layers see the same mix of body and air.
-PATCH: Final = (48, 64, 64)
+PATCH: Final = (48, 40, 56)
 #: CT numbers are cut to this range. Air becomes zero: nnU-Net fills tiles beyond the ends of a CT with zero.
 CLIP_HU: Final = (-1000.0, 600.0)
 MEAN_HU: Final = -1000.0
