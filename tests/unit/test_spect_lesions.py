@@ -55,11 +55,10 @@ def moved(place: Sequence[float], shift_mm: float) -> tuple[float, float, float]
 
 def spect(lesions: Mapping[Sequence[float], float], shift_mm: float = 0.0) -> NDArray[np.float32]:
     image = np.full(SPECT.shape, 10.0)
-    for place, radius, level in ((LIVER, 25.0, 300.0), (KIDNEY, 20.0, 2500.0), (DRAWN, LESION_MM, 3000.0)):
+    parts = [(LIVER, 25.0, 300.0), (KIDNEY, 20.0, 2500.0), (DRAWN, LESION_MM, 3000.0)]
+    for place, radius, level in [*parts, *((place, LESION_MM, level) for place, level in lesions.items())]:
         image[ball(SPECT, moved(place, shift_mm), radius)] = level
-    for place, level in lesions.items():
-        image[ball(SPECT, moved(place, shift_mm), LESION_MM)] = level
-    return ndimage.gaussian_filter(image, 0.8).astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(image, 0.8), np.float32)
 
 
 def label_map(grid: Grid, shift_mm: float = 0.0) -> LabelMap:
@@ -136,7 +135,7 @@ def test_a_fixed_concentration_and_the_reference_region(tmp_path: Path) -> None:
 def test_without_a_margin_organs_keep_their_voxels_too(tmp_path: Path) -> None:
     """The lesion touches the liver: a voxel of SPECT that belongs to it holds voxels of CT that are liver."""
     given = label_map(CT)
-    image = spect({(-40.0, 9.0, 20.0): 3000.0})
+    image = spect({(-40.0, 8.0, 32.0): 3000.0})
     specs, (made,) = run(tmp_path, [image], [given], organ_margin_mm=0.0)
     assert "lesion_t1" in specs
     new = made.labels == 4
@@ -192,7 +191,7 @@ def test_more_lesions_than_labels_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [{}, {"percent_of_maximum": 41.0, "bq_per_ml": 1.0}])
 def test_exactly_one_threshold_is_expected(given: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="exactly one"):
-        LesionThreshold(**given)  # type: ignore[arg-type]
+        LesionThreshold(**given)
 
 
 # Names over cycles --------------------------------------------------------------------------------

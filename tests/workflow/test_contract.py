@@ -84,7 +84,7 @@ def test_a_finished_cohort_has_nothing_to_do(micro: Cohort) -> None:
 
 
 def test_a_new_stage_version_recomputes_what_follows_and_nothing_else(micro: Cohort, tmp_path: Path) -> None:
-    old, new = "STAGE_VERSION: Final[int] = 1", "STAGE_VERSION: Final[int] = 2"
+    old, new = "STAGE_VERSION: Final[int] = 2", "STAGE_VERSION: Final[int] = 3"
     source = patched_source(tmp_path, {"steps/kinetics.py": (old, new)})
     assert micro.planned(source=source) == AFTER_KINETICS
 

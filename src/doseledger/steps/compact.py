@@ -17,7 +17,7 @@ from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows
 from doseledger.steps.lesion_names import read_lesion_names
 from doseledger.steps.stage import Job
 
-STAGE_VERSION: Final[int] = 1
+STAGE_VERSION: Final[int] = 2
 TAKES_REFUSED: Final = True
 
 COURSE_TABLES: Final = ("patient", "administration", "course", "lesion")

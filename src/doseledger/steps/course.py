@@ -21,7 +21,7 @@ from doseledger.steps.pictures import cycle_slices
 from doseledger.steps.specs import region_specs
 from doseledger.steps.stage import Job
 
-STAGE_VERSION: Final[int] = 1
+STAGE_VERSION: Final[int] = 2
 #: A refused cycle makes the course incomplete; it does not take the other cycles with it.
 TAKES_REFUSED: Final = True
 
