@@ -17,7 +17,6 @@ from doseledger.regions.lesion_matching import (
     LARGEST_DISTANCE_MM,
     Matching,
     NamedLesions,
-    first_names,
     match_lesions,
 )
 from doseledger.regions.lesions import (
@@ -206,11 +205,6 @@ def scan(*masks: NDArray[np.bool_], grid: Grid = GRID) -> Delineation:
 
 def named(found: Delineation, ids: tuple[str, ...]) -> NamedLesions:
     return NamedLesions(found.labels, found.grid, ids)
-
-
-def test_first_names_are_numbers_in_order() -> None:
-    found = first_names(scan(A, B, C))
-    assert found == Matching(("lesion_1", "lesion_2", "lesion_3"), ("lesion_1", "lesion_2", "lesion_3"), (), {}, {})
 
 
 def test_lesions_keep_their_names_when_their_order_changes() -> None:

@@ -120,12 +120,6 @@ def match_lesions(
     )
 
 
-def first_names(current: Delineation, *, used_ids: Iterable[str] = ()) -> Matching:
-    """Names where there is no earlier scan: all are new."""
-    nothing = NamedLesions(np.zeros(current.grid.shape, np.int32), current.grid, ())
-    return match_lesions(nothing, current, used_ids=used_ids)
-
-
 def _require_named(previous: NamedLesions) -> None:
     labels = [int(n) for n in np.unique(previous.labels) if n]
     ids = previous.lesion_ids
