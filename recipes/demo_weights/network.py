@@ -33,9 +33,9 @@ _GRADIENT_NORM: Final = 5.0
 _MEMORY: Final = 0.98
 #: Weight of the Dice loss of what the pipeline asks for first, over that of other classes.
 _FIRST_WEIGHT: Final = 4.0
-_FIRST: Final = ("liver", "spleen", "kidney_left", "kidney_right", "urinary_bladder")
+_FIRST: Final = ("liver", "spleen", "kidney_left", "kidney_right")
 #: Share of the patches that lie about a voxel of some class: most of a CT is air and fat.
-_ABOUT_ORGAN: Final = 0.6
+_ABOUT_ORGAN: Final = 0.7
 #: Added to the voxels of each class, so that none is infinitely rare; and what damps the first outputs.
 _PRIOR_VOXELS: Final = 1000
 _HEAD_SCALE: Final = 0.3

@@ -36,10 +36,7 @@ _LUNGS: Final = "lungs"
 #: What the network learns. Virtual lungs have no fissures: the class of the lower lobe stands for a whole lung.
 LEFT_LUNG: Final = "lung_lower_lobe_left"
 RIGHT_LUNG: Final = "lung_lower_lobe_right"
-LEARNED: Final = (
-    *("spleen", "kidney_right", "kidney_left", "liver", "stomach", LEFT_LUNG, RIGHT_LUNG),
-    *("small_bowel", "colon", "urinary_bladder", "heart", "aorta"),
-)
+LEARNED: Final = ("spleen", "kidney_right", "kidney_left", "liver", LEFT_LUNG, RIGHT_LUNG)
 
 #: Training fields are moved by up to this against the cohort's (x, y, z), so that every organ is cut in some, mm.
 _FIELD_SHIFT_MM: Final = (15.0, 15.0, 70.0)

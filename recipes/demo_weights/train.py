@@ -22,7 +22,7 @@ from phantoms import classes
 #: Seeds of the training patients count from here; cohorts and tests use small seeds.
 FIRST_SEED: Final = 10_000
 PATIENTS: Final = 60
-STEPS: Final = 1100
+STEPS: Final = 1300
 
 
 def main() -> None:
