@@ -15,11 +15,14 @@ import yaml
 
 from doseledger.cohort import Row
 from doseledger.errors import WeightsError
+from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, write_image
 from doseledger.io.sheets import load_plan
 from doseledger.io.tables import read_rows
 from doseledger.phantom import simulate
+from doseledger.regions import RegionSpec
 from doseledger.segmentation import backends
+from doseledger.segmentation.labels import Named, paint
 from doseledger.segmentation.tasks import class_names
 from doseledger.segmentation.totalsegmentator import Request, Segmentation
 from doseledger.steps.mask_sheet import FILE as SHEET
@@ -27,7 +30,7 @@ from doseledger.steps.specs import demo_marks
 from doseledger.steps.stage import run_stage
 
 CLASSES = class_names("total")
-NUMBER = {name: number for number, name in CLASSES.items()}
+NUMBER = {name: number for number, name in CLASSES.items()} | {"lumbar_marrow": 29}
 #: What the simulated model finds, by the names of the region sheet.
 FOUND = ("kidney_left", "kidney_right", "liver", "spleen")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -122,7 +125,7 @@ def test_a_model_gives_organs_and_the_structure_set_the_rest(
     (request,) = asked
     assert set(request.cts) == {"1", "2", "3", "4"}
     assert (request.mode, request.data_origin, request.device, request.threads) == ("fastest", "virtual", "cpu", 1)
-    assert set(request.roi_subset) == {*FOUND, "vertebrae_L2", "vertebrae_L3", "vertebrae_L4"}
+    assert set(request.roi_subset) == set(FOUND)
     assert request.weights_folder == cohort / "input" / "weights"
     rows, own = regions(tmp_path / "segment"), regions(drawn)
     for point in (1, 2, 3, 4):
@@ -131,16 +134,38 @@ def test_a_model_gives_organs_and_the_structure_set_the_rest(
             assert (row["region_source"], row["device"]) == ("totalsegmentator", "cpu")
             assert row["weights_sha256"] == "f" * 64
             assert "demo_weights" in row["flags"]
-        for region in ("lesion_1",):
+        for region in ("lesion_1", "lumbar_marrow"):
             assert rows[point, region]["region_source"] == "contours"
             assert rows[point, region]["volume_ml"] == own[point, region]["volume_ml"]
             assert "demo_weights" not in rows[point, region]["flags"]
-        # The model has classes for the vertebrae, so that the marrow is its own: it found none.
-        assert (point, "lumbar_marrow") not in rows
-        assert "region_not_found" in rows[point, "whole_field"]["flags"]
+        assert "region_not_found" not in rows[point, "whole_field"]["flags"]
     assert demo_marks(tmp_path / "segment") == ["demo_weights"]
     assert (tmp_path / "segment" / SHEET).read_bytes() != (drawn / SHEET).read_bytes()
     assert not list((tmp_path / "segment").glob(".*"))
+
+
+def test_marrow_is_the_inside_of_the_vertebrae_that_a_model_finds(
+    cohort: Path, drawn: Path, tmp_path: Path, model: Callable[..., list[Request]]
+) -> None:
+    asked = model(found=("liver", "lumbar_marrow"))
+    sheet = cohort / "input/regions.tsv"
+    kept = sheet.read_text()
+    sheet.write_text(f"{kept}vertebrae_L3\tlumbar_marrow\tmarrow\tn/a\tn/a\tn/a\tn/a\tn/a\n")
+    try:
+        outcome = segmented(cohort, tmp_path / "segment", source="totalsegmentator")
+    finally:
+        sheet.write_text(kept)
+    assert outcome["status"] == "ok", outcome["sentence"]
+    assert "vertebrae_L3" in asked[0].roi_subset
+    rows, own = regions(tmp_path / "segment"), regions(drawn)
+    for point in (1, 2, 3, 4):
+        marrow = rows[point, "lumbar_marrow"]
+        assert marrow["region_source"] == "totalsegmentator"
+        # The margin is half a voxel of these CTs.
+        assert 0.0 < marrow["volume_ml"] <= own[point, "lumbar_marrow"]["volume_ml"]
+        # Kidneys and spleen are classes of the model: they do not come from the structure set instead.
+        assert (point, "spleen") not in rows
+        assert "region_not_found" in rows[point, "whole_field"]["flags"]
 
 
 def test_real_weights_leave_no_mark(cohort: Path, tmp_path: Path, model: Callable[..., list[Request]]) -> None:
@@ -176,6 +201,27 @@ def test_an_unknown_nnunet_model_is_refused(cohort: Path, tmp_path: Path) -> Non
     assert (outcome["code"], outcome["tag"]) == ("segmentation_refused", "segment.model")
     outcome = segmented(cohort, tmp_path / "two", source="nnunet", model="no/such/model")
     assert outcome["code"] == "weights_unusable"
+
+
+def test_each_vertebra_is_eroded_by_itself_and_lesions_are_no_marrow() -> None:
+    grid = Grid((20, 20, 40), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    masks = {name: np.zeros(grid.shape, bool) for name in ("vertebrae_L2", "vertebrae_L3", "Lesion 1")}
+    # Two cubes of 20 mm that touch.
+    masks["vertebrae_L2"][:, :, :20] = True
+    masks["vertebrae_L3"][:, :, 20:] = True
+    masks["Lesion 1"][:, :, :12] = True
+    specs = {
+        "vertebrae_L2": RegionSpec(1, "lumbar_marrow", "marrow"),
+        "vertebrae_L3": RegionSpec(1, "lumbar_marrow", "marrow"),
+        "Lesion 1": RegionSpec(2, "lesion_1", "lesion"),
+    }
+    labels = np.zeros(grid.shape, np.uint8)
+    names = ("Lesion 1", "vertebrae_L3", "vertebrae_L2")
+    assert paint(labels, [Named(n, lambda _, n=n: masks[n]) for n in names], specs, grid) == frozenset()
+    # The middle of each is left, 10 mm wide between the two that touch; beyond the grid nothing is known.
+    row = labels[10, 10]
+    assert row[:12].tolist() == [2] * 12
+    assert row[12:].tolist() == [1] * 3 + [0] * 10 + [1] * 15
 
 
 # The rest of the body ------------------------------------------------------------------------------

@@ -152,10 +152,9 @@ REGION_ROWS: Final[tuple[Row, ...]] = (
     ),
 )
 _REGIONS: Final = {str(row["region"]): row for row in REGION_ROWS}
-#: The same regions as the classes of TotalSegmentator, task total, name them. Marrow is what is inside of vertebrae.
-MODEL_ROWS: Final[tuple[Row, ...]] = (
-    *({**_REGIONS[name], "source_name": name} for name in ("kidney_left", "kidney_right", "liver", "spleen")),
-    *({**_REGIONS[MARROW], "source_name": f"vertebrae_L{n}", "kind": "marrow"} for n in (2, 3, 4)),
+#: Regions that the demo weights know, as TotalSegmentator names them; the others come from the structure sets.
+MODEL_ROWS: Final[tuple[Row, ...]] = tuple(
+    {**_REGIONS[name], "source_name": name} for name in ("kidney_left", "kidney_right", "liver", "spleen")
 )
 #: Names of the outlines by region, in the order of the sheet.
 SOURCE_NAMES: Final = {str(row["region"]): str(row["source_name"]) for row in REGION_ROWS}
