@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint real truth golden lock schemas clean
+.PHONY: help setup demo test lint real truth bench golden lock schemas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    the static checks of make test alone"
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
 	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
+	@echo "make bench   benchmarks; each prints ratios of one run"
 	@echo "make golden  accept new table hashes after a version bump"
 
 setup: $(INSTALLED)
@@ -60,6 +61,9 @@ truth: $(INSTALLED)
 	$(VENV)/ompmc/bin/python -m pip install --quiet --requirement envs/ompmc.txt
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python recipes/truth/dose_truth.py recipes/truth/demo.yaml \
 	  --out src/doseledger/phantom/true_dose.csv --record recipes/truth/demo_dose.json
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/bench/bench_segmentation.py
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from importlib.resources import files
@@ -26,6 +27,7 @@ from doseledger.segmentation.demo_weights import (
 from doseledger.segmentation.tasks import CHECKPOINT, class_names
 from doseledger.segmentation.weights import DEMO_MARK, check_allowed, find_weights
 
+ROOT = Path(__file__).parents[2]
 STORED = files("doseledger.data") / "demo_weights"
 #: A repository can hold this much without a thought, bytes.
 MOST_BYTES = 4_000_000
@@ -42,7 +44,7 @@ def test_the_record_says_what_the_network_is() -> None:
     record = demo_record()
     assert record["data_origin"] == "virtual"
     assert record["sha256"] == hashlib.sha256((STORED / NETWORK_FILE).read_bytes()).hexdigest()
-    assert (Path(__file__).parents[2] / record["recipe"] / "train.py").is_file()
+    assert (ROOT / record["recipe"] / "train.py").is_file()
     # Far from the seeds of the demo (1) and of tests: no patient of theirs was seen in training.
     assert record["seed"] >= 10_000
 
@@ -52,6 +54,21 @@ def test_classes_are_those_of_totalsegmentator() -> None:
     names = class_names(TASK)
     assert {names[number]: number for number in classes.values()} == classes
     assert set(classes) >= NEEDED
+
+
+def test_the_table_of_the_recipe_is_of_this_network_and_good_enough_for_a_demo() -> None:
+    with (ROOT / "recipes/demo_weights/dice.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["sha256"] for row in rows} == {demo_record()["sha256"]}
+    dice = {(row["mode"], row["field"], row["organ"]): row for row in rows}
+    asked = [(mode, field, organ) for mode in MODES for field in ("short", "long", "cut") for organ in sorted(NEEDED)]
+    asked += [("fastest", field, "lungs") for field in ("short", "long", "cut")]
+    for mode, field, organ in asked:
+        row = dice[mode, field, organ]
+        assert float(row["mean"]) >= LEAST_DICE[mode], (mode, field, organ)
+        # Left is left, and nothing is found in air or in the table.
+        assert float(row["other_side_ml"]) == 0.0 or organ == "lungs"
+        assert float(row["outside_ml"]) < 10.0
 
 
 def test_the_network_is_small() -> None:
