@@ -40,7 +40,7 @@ Mask = NDArray[np.bool_]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--patients", type=int, default=4, help="per kind of field")
+    parser.add_argument("--patients", type=int, default=3, help="per kind of field")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cases = test_cases(arguments.patients)
