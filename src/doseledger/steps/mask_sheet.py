@@ -9,6 +9,7 @@ from typing import Final
 from doseledger.cohort import Row
 from doseledger.io.nifti import read_image
 from doseledger.regions import RegionSpec
+from doseledger.regions.gate import DEMO_WEIGHTS
 from doseledger.report.contact_sheet import ScanPanel, contact_sheet, region_styles
 from doseledger.segmentation import LabelMap, ScanImages
 from doseledger.steps.layout import scan_file
@@ -44,8 +45,13 @@ def _panel(job: Job, scan: ScanImages, made: LabelMap, rows: Sequence[Row]) -> S
         ct_grid=ct_grid,
         spect_bq_per_ml=spect,
         spect_grid=spect_grid,
-        flags={row["region"]: row["flags"] for row in rows if row["time_point"] == scan.time_point and row["flags"]},
+        flags={row["region"]: _shown(row) for row in rows if row["time_point"] == scan.time_point},
     )
+
+
+def _shown(row: Row) -> list[str]:
+    """The flags of a region; what is printed large across the sheet is not said again for each."""
+    return [flag for flag in row["flags"] if flag != DEMO_WEIGHTS]
 
 
 def _spect(job: Job, scan: ScanImages) -> Path:
