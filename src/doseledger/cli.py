@@ -38,7 +38,8 @@ def simulate(
     cycles: int = 2,
     seed: int = 1,
     segmentation: Annotated[
-        str, typer.Option(help="What the config asks for: totalsegmentator (demo weights) or contours.")
+        Literal["totalsegmentator", "contours"],
+        typer.Option(help="What the config asks for: organs by the demo weights, or the drawn outlines."),
     ] = "totalsegmentator",
     cameras: Annotated[bool, typer.Option(help="Also the phantom study of each site's camera.")] = True,
     voxel_maps: Annotated[
@@ -63,7 +64,7 @@ def simulate(
             cycles=cycles,
             seed=seed,
             camera_studies=cameras,
-            segmentation=segmentation,  # type: ignore[arg-type]
+            segmentation=segmentation,
             results=results,
         )
         if segmentation == "totalsegmentator":
