@@ -37,7 +37,7 @@ demo: $(INSTALLED)
 	$(BIN)/doseledger summary results/demo-input/config.yaml --truth results/demo-input/truth
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

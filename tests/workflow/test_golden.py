@@ -16,6 +16,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import yaml
 
 from doseledger.cohort import CYCLE_STAGES, PATIENT_STAGE, stage_version
 from doseledger.io.tables import SCHEMA_VERSION
@@ -42,7 +43,7 @@ def rounded(value: Any) -> Any:
 def current(cohort: Cohort) -> dict[str, dict[str, Any]]:
     """Version and hash of every table, with the versions of the stages before it and the hash of the input."""
     found = {}
-    source = input_sha256(cohort.config.parent)
+    source = input_sha256(cohort.config)
     for table, stage in sorted(TABLES.items()):
         rows = read_cohort_table(cohort.results / "cohort", table)
         kept = [{k: rounded(v) for k, v in row.items() if k not in VOLATILE} for row in rows]
@@ -72,10 +73,15 @@ def moved(kept: dict[str, Any], now: dict[str, Any]) -> bool:
     return bool(same and kept["sha256"] != now["sha256"])
 
 
-def input_sha256(folder: Path) -> str:
-    """Hash of sheets, true activities and sums of pixels, rounded: another processor may round pixels otherwise."""
+def input_sha256(config: Path) -> str:
+    """Hash of sheets, true activities and sums of pixels, rounded: another processor may round pixels otherwise.
+
+    Only the sheets that the config names: other tests of the same cohort may leave files beside them.
+    """
+    folder = config.parent
+    sheets = [folder / name for name in yaml.safe_load(config.read_text(encoding="utf-8"))["sheets"].values()]
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.tsv"), folder / "truth" / "activity_truth.csv"]):
+    for path in sorted([*sheets, folder / "truth" / "activity_truth.csv"]):
         text = re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.4e}", path.read_text(encoding="utf-8"))
         digest.update(f"{path.name}\n{text}".encode())
     for path in sorted(folder.glob("dicom/**/*.dcm")):
