@@ -91,7 +91,7 @@ def test_every_stage_is_told_its_key_and_plain_data(stage: str) -> None:
         ({"administration": ADMINISTRATION | {"nuclide": "Y-90"}}, {"ingest", "kinetics", "dose"}),
         ({"problems": ({"what": "x"},)}, {"ingest"}),
     ],
-    ids=repr,
+    ids=lambda value: ", ".join(sorted(value)),
 )
 def test_a_stage_is_computed_again_only_for_what_it_reads(changed: dict[str, Any], told: set[str]) -> None:
     before, after = cycle("A", "P1", 1), cycle("A", "P1", 1, **changed)
