@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -48,17 +49,20 @@ def request_of(weights: Path, cts: Mapping[str, Path], tmp_path: Path) -> Reques
     return Request(cts, tmp_path / "out", weights, "virtual", mode="fastest", scratch=tmp_path)
 
 
-def run_command(room: Path, weights: Path, command: list[str]) -> None:
-    """A command of the environment, as a user runs it."""
-    room.mkdir()
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name(command[0])), *command[1:]],
-        env=worker_environment(room, weights, threads=1),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+def run_command(weights: Path, command: list[str]) -> None:
+    """A command of the environment, as a user runs it.
+
+    Its room has a short path: the commands open sockets there, whose names may have 107 characters.
+    """
+    with tempfile.TemporaryDirectory(prefix="room-") as room:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            env=worker_environment(Path(room), weights, threads=1),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
 
 
@@ -73,7 +77,7 @@ def test_label_maps_are_those_of_the_command(
     assert not caplog.records  # nothing asked for the network
     last = tmp_path / "command.nii.gz"  # the image that is segmented by networks loaded for another one
     options = ["-i", str(request_of.cts["t2"]), "-o", str(last), "--ml", "--fastest", "-d", "cpu", "-ns", "1"]
-    run_command(tmp_path / "room", request_of.weights_folder, ["TotalSegmentator", *options])
+    run_command(request_of.weights_folder, ["TotalSegmentator", *options])
     assert found.labels["t2"].read_bytes() == last.read_bytes()
     # The networks are random, but not constant: an all-equal map would prove nothing.
     assert len(np.unique(voxels(last))) > 3
@@ -82,7 +86,7 @@ def test_label_maps_are_those_of_the_command(
     assert all(cpu > 0 for cpu in found.cpu_s.values())
     assert found.peak_memory_mib.keys() == request_of.cts.keys()
     # Nothing is left behind but the label maps.
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["command.nii.gz", "out", "room"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["command.nii.gz", "out"]
     assert sorted(p.name for p in request_of.out.iterdir()) == ["t1.nii.gz", "t2.nii.gz"]
 
 
@@ -105,7 +109,7 @@ def test_subsets_are_those_of_the_command_for_any_number_of_threads(request_of: 
         "-rs",
         *subset,
     ]
-    run_command(tmp_path / "room", request_of.weights_folder, ["TotalSegmentator", *options])
+    run_command(request_of.weights_folder, ["TotalSegmentator", *options])
     assert found.labels["t2"].read_bytes() == last.read_bytes()
     assert set(np.unique(voxels(last))) - {0} <= found.label_names.keys()
     assert sorted(found.label_names.values()) == sorted(subset)
@@ -178,7 +182,7 @@ def test_any_model_of_nnunet_runs_as_by_its_own_command(cts: Mapping[str, Path],
     source.mkdir()
     (source / "t2_0000.nii.gz").symlink_to(cts["t2"])
     options = ["-i", str(source), "-o", str(tmp_path / "command"), "-m", str(model), "-f", "0", "-device", "cpu"]
-    run_command(tmp_path / "room", model, ["nnUNetv2_predict_from_modelfolder", *options, "-npp", "1", "-nps", "1"])
+    run_command(model, ["nnUNetv2_predict_from_modelfolder", *options, "-npp", "1", "-nps", "1"])
     assert np.array_equal(voxels(found.labels["t2"]), voxels(tmp_path / "command" / "t2.nii.gz"))
     assert len(np.unique(voxels(found.labels["t2"]))) > 2
     assert found.label_names == {1: "kidney", 2: "liver", 3: "spleen"}
