@@ -41,7 +41,7 @@ LEARNED: Final = ("spleen", "kidney_right", "kidney_left", "liver", LEFT_LUNG, R
 #: Training fields are moved by up to this against the cohort's (x, y, z), so that every organ is cut in some, mm.
 _FIELD_SHIFT_MM: Final = (15.0, 15.0, 70.0)
 #: Share of the training patients from whom a kidney is taken, beside those who are drawn with one.
-_KIDNEY_TAKEN: Final = 0.12
+_KIDNEY_TAKEN: Final = 0.2
 _SCAN_H: Final = 24.0
 
 

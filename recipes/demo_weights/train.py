@@ -16,20 +16,18 @@ from typing import Final
 import numpy as np
 import torch
 from export import write_network
-from network import as_half, train, training_cases, training_volumes
+from network import PHASES, train, training_cases, training_volumes
 from phantoms import classes
 
 #: Seeds of the training patients count from here; cohorts and tests use small seeds.
 FIRST_SEED: Final = 10_000
-PATIENTS: Final = 60
-STEPS: Final = 1300
+PATIENTS: Final = 96
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--patients", type=int, default=PATIENTS)
-    parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
@@ -39,10 +37,9 @@ def main() -> None:
     channel_of[list(class_ids)] = np.arange(1, len(class_ids) + 1)
     volumes = training_volumes(training_cases(arguments.patients, FIRST_SEED), channel_of)
     logging.info("%d virtual CTs after %.0f CPU-s", len(volumes), time.process_time())
-    parameters = as_half(train(volumes, class_ids, arguments.steps))
-    write_network(
-        arguments.out, parameters, class_ids, seed=FIRST_SEED, patients=arguments.patients, steps=arguments.steps
-    )
+    parameters = train(volumes, class_ids)
+    steps = sum(phase.steps for phase in PHASES)
+    write_network(arguments.out, parameters, class_ids, seed=FIRST_SEED, patients=arguments.patients, steps=steps)
     logging.info("done after %.0f CPU-s", time.process_time())
 
 

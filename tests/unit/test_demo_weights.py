@@ -31,8 +31,9 @@ ROOT = Path(__file__).parents[2]
 STORED = files("doseledger.data") / "demo_weights"
 #: A repository can hold this much without a thought, bytes.
 MOST_BYTES = 4_000_000
-#: Reached on unseen patients, rounded down; 0.85 is the aim for all.
-LEAST_DICE = {"liver": 0.85, "lungs": 0.90, "spleen": 0.77, "kidney_left": 0.77, "kidney_right": 0.76}
+#: Mean Dice on unseen patients per mode, kind of field and organ, and what is not there yet.
+LEAST_DICE = 0.85
+MISSED = {("fastest", "cut", "kidney_right"): 0.84, ("fast", "cut", "kidney_right"): 0.81}
 #: What the demo asks for.
 NEEDED = {"kidney_left", "kidney_right", "liver", "spleen"}
 
@@ -67,10 +68,10 @@ def test_the_table_of_the_recipe_is_of_this_network_and_good_enough_for_a_demo()
     asked += [("fastest", field, "lungs") for field in ("short", "long", "cut")]
     for mode, field, organ in asked:
         row = dice[mode, field, organ]
-        assert float(row["mean"]) >= LEAST_DICE[organ], (mode, field, organ)
-        # Left is left, and no abdominal organ is found in air or in the table.
-        assert float(row["other_side_ml"]) == 0.0
-        assert float(row["outside_ml"]) < (1.0 if organ != "lungs" else 50.0)
+        assert int(row["n"]) >= 4
+        assert float(row["mean"]) >= MISSED.get((mode, field, organ), LEAST_DICE), (mode, field, organ)
+        # Left is left, nothing is found in air or in the table, and no kidney where there is none.
+        assert float(row["other_side_ml"]) == float(row["outside_ml"]) == float(row["absent_ml"]) == 0.0
 
 
 def test_the_network_is_small() -> None:

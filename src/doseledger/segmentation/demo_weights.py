@@ -41,7 +41,7 @@ _STAGES: Final = 4
 #: Arguments of the network as ``plans.json`` states them.
 ARCHITECTURE: Final[dict[str, Any]] = {
     "n_stages": _STAGES,
-    "features_per_stage": [16, 32, 48, 64],
+    "features_per_stage": [16, 32, 64, 128],
     "conv_op": "torch.nn.modules.conv.Conv3d",
     "kernel_sizes": [[3, 3, 3]] * _STAGES,
     "strides": [[1, 1, 1]] + [[2, 2, 2]] * (_STAGES - 1),
