@@ -25,8 +25,8 @@ _TOLERANCE_MM: Final = 10.0
 def find_nema_spheres(image: NDArray[np.floating], grid: Grid) -> Mapping[float, Vector]:
     """Centres of the spheres in LPS mm, by diameter in mm.
 
-    The two largest are the brightest and neighbours on the circle; the phantom lies along the scanner's axis. Of the two
-    circles through them, the right one has more activity where the other four spheres should be.
+    The two largest are the brightest and neighbours on the circle; the phantom lies along the scanner's axis. Of the
+    two circles through them, the right one has more activity where the other four spheres should be.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from doseledger import __version__
 from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, write_atomically
-from doseledger.errors import AdministrationMissingError, DoseledgerError, SheetError, record
+from doseledger.errors import AdministrationMissingError, DoseledgerError, RecordedError, SheetError, record
 
 if TYPE_CHECKING:
     from doseledger.io.models import SheetRow
@@ -57,6 +57,20 @@ def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
         data = json.loads(kept.read_text(encoding="utf-8"))
         claim_results(results, data["cohort"])
     return _plan(data, results, base)
+
+
+def read_sheet(path: Path, model: type[SheetRow], *, unique: tuple[str, ...] = ()) -> list[Row]:
+    """Rows of a sheet that belongs to no cohort, as plain data.
+
+    Raises
+    ------
+    RecordedError
+        The first thing wrong with it.
+    """
+    sheet = _Sheet(path, model, unique=unique)
+    if sheet.problems:
+        raise RecordedError(**sheet.problems[0])
+    return sheet.rows
 
 
 def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
