@@ -126,6 +126,7 @@ class Plan:
     limits: tuple[Row, ...]
     base: Path
     data_origin: str
+    phantom_qc: tuple[Row, ...] = ()
 
     def cycle(self, site: str, patient: str, cycle: int | str) -> Cycle:
         return self.cycles[(site, patient, int(cycle))]

@@ -451,19 +451,21 @@ def read_part(path: Path, name: str) -> pa.Table:
     SheetError
         No such file, or one that is not this table as this version knows it.
     """
+    schema = SCHEMAS[name]
     try:
-        data = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowInvalid):
+        found = pq.read_schema(path)
+        version = (found.metadata or {}).get(b"schema_version", b"none")
+        if found.names == schema.names and version == schema.metadata[b"schema_version"]:
+            return pq.read_table(path, schema=schema, partitioning=None)
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError):
         raise SheetError("the table cannot be read", path=path.name, remedy="Write it again.") from None
-    if not data.schema.equals(SCHEMAS[name], check_metadata=True):
-        raise SheetError(
-            f"the file is not the table {name} as this version writes it",
-            path=path.name,
-            value=data.schema.names,
-            expected=SCHEMAS[name].names,
-            remedy="Write it again with this version.",
-        )
-    return data
+    raise SheetError(
+        f"the file is not the table {name} as this version writes it",
+        path=path.name,
+        value=f"{len(found.names)} columns, schema version {version.decode()}",
+        expected=f"{len(schema.names)} columns, schema version {SCHEMA_VERSION}",
+        remedy="Write it again with this version.",
+    )
 
 
 def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:

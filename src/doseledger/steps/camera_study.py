@@ -8,11 +8,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from doseledger import __version__
 from doseledger.io.phantoms import read_phantom_scans
 from doseledger.io.tables import read_part, sort_keys, table, write_table
-from doseledger.report.camera_page import camera_page
-from doseledger.steps.camera_results import CameraResult, Limits, measure_camera
+from doseledger.report.camera_page import Profile, camera_page
+from doseledger.steps.camera_results import CameraResult, Limits, Study, measure_camera
 from doseledger.steps.camera_rows import Change, camera_row, merge_cameras, qc_rows
 
 #: Sheet beside the images, and table beside the camera sheet.
@@ -53,12 +55,13 @@ def study_cameras(folder: Path, out: Path, *, sheet: Path | None = None, limits:
     ]
     target = out.with_name(f"{TABLE}.parquet")
     rows = _merged_rows(target, results)
-    pages = {out.with_name(f"camera_{r.site}_{_file_name(r.camera)}.html"): _page(r) for r in results}
     changes = merge_cameras(out, [camera_row(result) for result in results])
     data = table(TABLE, rows)
     write_table(target, data.sort_by(sort_keys(data.schema)))
-    for path, html in pages.items():
-        path.write_text(html, encoding="utf-8")
+    pages = []
+    for result in results:
+        pages.append(out.with_name(f"camera_{result.site}_{_file_name(result.camera)}.html"))
+        pages[-1].write_text(_page(result, changes), encoding="utf-8")
     return Written(tuple(results), tuple(changes), target, tuple(pages))
 
 
@@ -74,5 +77,40 @@ def _file_name(camera: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in camera)
 
 
-def _page(result: CameraResult) -> str:
-    raise NotImplementedError
+def _page(result: CameraResult, changes: Sequence[Change]) -> str:
+    kidneys = [b for s in result.studies if s.measured.scan.phantom == "kidney" for b in s.measured.bodies]
+    return camera_page(
+        site=result.site,
+        camera=result.camera,
+        rows=qc_rows(result),
+        profiles=[_profile(study) for study in (result.latest("cylinder"), result.latest("nema")) if study is not None],
+        surfaces_per_mm={b.body.name: b.body.shape.surface_per_volume_per_mm for b in kidneys},
+        limits={
+            "change of the sensitivity": result.limits.sensitivity_change_rel,
+            "error of images in Bq/mL": result.limits.calibration_error_rel,
+            "change of the blur": result.limits.fwhm_change_rel,
+        },
+        changes=[
+            (c.column, c.before or "empty", c.after)
+            for c in changes
+            if (c.site, c.camera) == (result.site, result.camera)
+        ],
+        software_version=__version__,
+    )
+
+
+def _profile(study: Study) -> Profile:
+    """Along the columns of the image, through the largest body."""
+    measured = study.measured
+    body = max(measured.bodies, key=lambda b: b.body.volume_ml)
+    index = measured.image.grid.index(np.asarray(body.centre_mm)[None, :])[0]
+    z, y = (round(float(index[k])) - measured.block[k].start for k in (0, 1))
+    seen = measured.image.array[measured.block][z, y]
+    places = (np.arange(len(seen)) + measured.block[2].start - index[2]) * measured.image.grid.spacing_mm[2]
+    return Profile(
+        title=f"{measured.scan.phantom}, {body.body.name}",
+        place_mm=tuple(float(v) for v in places),
+        seen=tuple(float(v) for v in seen),
+        model=tuple(float(v) for v in measured.blur.model[z, y]),
+        unit="cps/mL" if measured.image.in_counts else "MBq/mL",
+    )
