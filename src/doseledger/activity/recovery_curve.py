@@ -20,6 +20,8 @@ _Floats = NDArray[np.float64]
 #: Two parameters, and two bodies more.
 LEAST_SPHERES: Final = 4
 LEAST_KIDNEYS: Final = 2
+#: Noise can lift a recovery above one; the start of the search cannot be there.
+_LARGEST_START: Final = 0.99
 #: No form is that far off: the search for the scatter ends here.
 _LARGEST_SCATTER_REL: Final = 1.0
 
@@ -143,7 +145,10 @@ def fit_recovery(
     def relative(p: _Floats, scale: float = 1.0) -> _Floats:
         return np.asarray(_sphere_form(p[0], p[1], volumes) * scale / seen - 1.0)
 
-    p, covariance, scatter = _fit(relative, np.array([0.0, 1.0]), np.asarray(u_rel, dtype=float))
+    # ln(1/RC - 1) is a straight line in ln V: where the search begins.
+    slope, intercept = np.polyfit(np.log(volumes), np.log(1.0 / np.minimum(seen, _LARGEST_START) - 1.0), 1)
+    start = np.array([-intercept / slope if slope else 0.0, -slope])
+    p, covariance, scatter = _fit(relative, start, np.asarray(u_rel, dtype=float))
     if not p[1] > 0:
         raise QuantityError(
             "the recovery does not rise with the volume of the spheres", tag="recovery_beta", value=float(p[1])
@@ -214,7 +219,7 @@ def _fit(relative: Callable[[_Floats], _Floats], start: _Floats, u_rel: _Floats)
     if dof > 0 and weighted(0.0)[2] > dof:
         scatter = float(brentq(lambda s: weighted(s)[2] - dof, 0.0, _LARGEST_SCATTER_REL, xtol=1e-6))
     p, jacobian, _ = weighted(scatter)
-    return p, np.linalg.inv(jacobian.T @ jacobian), scatter
+    return p, np.asarray(np.linalg.inv(jacobian.T @ jacobian), dtype=np.float64), scatter
 
 
 def _sphere_form(ln_alpha: float, beta: float, volumes_ml: _Floats) -> _Floats:

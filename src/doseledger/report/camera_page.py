@@ -105,9 +105,9 @@ def _statements(studies: Sequence[Row]) -> list[str]:
         if row["recovery_alpha_ml"] is not None:
             cov = row["recovery_covariance"]
             found.append(
-                f"Spheres, day {row['days_after_first']}: RC(V) = 1/(1 + (α/V)^β), "
-                f"α = {row['recovery_alpha_ml']:.3g} ± {sqrt(cov[0]):.2g} mL, "
-                f"β = {row['recovery_beta']:.3g} ± {sqrt(cov[3]):.2g}, correlation {cov[1] / sqrt(cov[0] * cov[3]):.2f}; "
+                f"Spheres, day {row['days_after_first']}: RC(V) = 1/(1 + (a/V)^b), "
+                f"a = {row['recovery_alpha_ml']:.3g} ± {sqrt(cov[0]):.2g} mL, "
+                f"b = {row['recovery_beta']:.3g} ± {sqrt(cov[3]):.2g}, correlation {cov[1] / sqrt(cov[0] * cov[3]):.2f}; "
                 f"spheres lie {row['u_recovery_model_rel']:.1%} around the curve. Valid from "
                 f"{row['recovery_volume_min_ml']:.2g} to {row['recovery_volume_max_ml']:.3g} mL, never for kidneys."
             )

@@ -110,7 +110,7 @@ def merge_cameras(path: Path, rows: list[Row]) -> list[Change]:
     for row in rows:
         own = next((c for c in cells if all(c.get(k) == row[k] for k in _KEY)), None)
         if own is None:
-            own = {k: row[k] for k in _KEY}
+            own = dict[str, Any]({k: row[k] for k in _KEY})
             cells.append(own)
         _require_one_geometry(own, row, path)
         for column, after in row.items():
@@ -142,8 +142,9 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
         columns = list(reader.fieldnames or ())
-        rows = [{k: v.strip() for k, v in row.items() if v and v.strip() not in EMPTY_CELLS} for row in reader]
-    return columns, [row for row in rows if row]
+        found = [{k: v.strip() for k, v in row.items() if v and v.strip() not in EMPTY_CELLS} for row in reader]
+    rows: list[Row] = [dict(row) for row in found if row]
+    return columns, rows
 
 
 def _same_number(before: str | None, after: str) -> bool:
@@ -170,7 +171,7 @@ def qc_rows(result: CameraResult) -> list[Row]:
     key = {"site": result.site, "camera": result.camera}
     common = key | {"data_origin": result.data_origin, "software_version": __version__}
     latest = result.latest("cylinder")
-    rows = [common | _study_row(study) | _drift(result, study is latest) for study in result.studies]
+    rows: list[Row] = [common | _study_row(study) | _drift(result, study is latest) for study in result.studies]
     if result.decay is not None:
         decay = result.decay
         rows.append(

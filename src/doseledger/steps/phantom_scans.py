@@ -191,8 +191,8 @@ def _expected_centres(scan: PhantomScan, image: PhantomImage, base: Path) -> dic
 def _block(scan: PhantomScan, grid: Grid, centres: dict[str, Vector]) -> tuple[slice, slice, slice]:
     blocks = []
     for body in scan.bodies:
-        x, y, z = (size + 2.0 * FIT_MARGIN_MM for size in body.shape.size_mm)
-        blocks.append(block_around(grid, centres[body.name], (x, y, z)))
+        width, depth, height = (size + 2.0 * FIT_MARGIN_MM for size in body.shape.size_mm)
+        blocks.append(block_around(grid, centres[body.name], (width, depth, height)))
     z, y, x = (slice(min(b[k].start for b in blocks), max(b[k].stop for b in blocks)) for k in range(3))
     return (z, y, x)
 
