@@ -6,7 +6,7 @@ import csv
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -32,8 +32,9 @@ from doseledger.io.sheets import load_plan, read_sheet
 from doseledger.io.tables import read_part
 from doseledger.phantom.camera_phantoms import phantoms
 from doseledger.phantom.camera_study import write_camera_study
-from doseledger.phantom.design import sites_of
+from doseledger.phantom.design import Site, sites_of
 from doseledger.phantom.patients import stream
+from doseledger.phantom.scanner import Camera as VirtualCamera
 from doseledger.phantom.scanner import image_spect
 from doseledger.steps.camera_rows import camera_row, merge_cameras
 from doseledger.steps.camera_study import Written, study_cameras
@@ -392,14 +393,23 @@ def test_spheres_are_found_without_outlines(study: Study, copied: Path) -> None:
 # --- constancy and dead time from DICOM ------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class OtherCamera(Site):
+    """A site whose camera is not the one of its kind."""
+
+    own: VirtualCamera
+
+    @property
+    def camera(self) -> VirtualCamera:
+        return self.own
+
+
 def test_a_camera_that_lost_sensitivity_fails(tmp_path: Path) -> None:
     site = SITES[1]
     weaker = replace(site.camera, calibration_factor=0.96)
     lines: list[str] = []
     for name, camera, day in (("y0", site.camera, datetime(2024, 3, 11, 9)), ("y1", weaker, datetime(2025, 3, 10, 9))):
-        # A site of the same kind with another camera.
-        other = type("Other", (), {**{k: getattr(site, k) for k in ("label", "index", "kind", "institution", "dialect")},
-                                   "camera": camera})()  # fmt: skip
+        other = OtherCamera(site.label, site.index, camera)
         write_camera_study(tmp_path / name, other, seed=3, scan_start=day)
         header, first, *_ = (tmp_path / name / "phantoms.tsv").read_text(encoding="utf-8").splitlines()
         lines = lines or [header]
@@ -535,5 +545,5 @@ def test_studies_that_are_not_of_the_cohort_refuse_it(study: Study, tmp_path: Pa
 
 def test_a_sheet_that_contradicts_itself_is_refused(copied: Path) -> None:
     edit(copied, lambda rows: rows[2].update(u_activity_rel="0.1"))
-    with pytest.raises(PhantomError, match="contradict each other.*u_activity_rel"):
+    with pytest.raises(PhantomError, match=r"contradict each other.*u_activity_rel"):
         read_phantom_scans(copied / "phantoms.tsv")

@@ -107,7 +107,8 @@ def _statements(studies: Sequence[Row]) -> list[str]:
             found.append(
                 f"Spheres, day {row['days_after_first']}: RC(V) = 1/(1 + (a/V)^b), "
                 f"a = {row['recovery_alpha_ml']:.3g} ± {sqrt(cov[0]):.2g} mL, "
-                f"b = {row['recovery_beta']:.3g} ± {sqrt(cov[3]):.2g}, correlation {cov[1] / sqrt(cov[0] * cov[3]):.2f}; "
+                f"b = {row['recovery_beta']:.3g} ± {sqrt(cov[3]):.2g}, "
+                f"correlation {cov[1] / sqrt(cov[0] * cov[3]):.2f}; "
                 f"spheres lie {row['u_recovery_model_rel']:.1%} around the curve. Valid from "
                 f"{row['recovery_volume_min_ml']:.2g} to {row['recovery_volume_max_ml']:.3g} mL, never for kidneys."
             )
@@ -118,7 +119,7 @@ def _statements(studies: Sequence[Row]) -> list[str]:
             )
         if row["drift_rel_per_year"] is not None:
             found.append(
-                f"Drift of the sensitivity: {row['drift_rel_per_year']:+.2%} per year "
+                f"Drift of the response: {row['drift_rel_per_year']:+.2%} per year "
                 f"(95 % interval {row['drift_low_rel_per_year']:+.2%} to {row['drift_high_rel_per_year']:+.2%})."
             )
         if row["dead_time_us"] is not None:
@@ -188,14 +189,15 @@ def _kidney_picture(row: Row, surfaces_per_mm: Mapping[str, float]) -> Picture:
         surfaces = [surfaces_per_mm[name] for name in row["body_names"]]
         line = np.array([0.0, 1.1 * max(surfaces)])
         axes.plot(line, 1.0 - row["recovery_surface_mm"] * line, color=ACCENT, linewidth=1.4)
-        axes.plot(surfaces, row["body_recoveries"], "o", color=INK, markersize=4)
+        bars = 2.0 * np.array(row["body_recoveries"]) * np.array(row["body_u_recoveries_rel"])
+        axes.errorbar(surfaces, row["body_recoveries"], bars, fmt="o", color=INK, markersize=4, linewidth=0.8)
         axes.set_ylim(0.0, 1.1)
         axes.set_xlabel("surface over volume, 1/mm")
         axes.set_ylabel("recovery coefficient")
 
     source = draw_figure(draw, width_in=_SIZE_IN[0], height_in=_SIZE_IN[1])
     caption = f"Recovery of kidney shapes, day {row['days_after_first']}"
-    return Picture(source, "Recovery against surface over volume", caption, "Line: 1 \N{MINUS SIGN} k S/V.")
+    return Picture(source, "Recovery against surface over volume", caption, "Bars: twice the noise.")
 
 
 def _constancy_picture(cylinders: Sequence[Row], limit_rel: float) -> Picture:
