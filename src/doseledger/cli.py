@@ -124,6 +124,47 @@ def weights(
 
 
 @app.command()
+def camera(
+    phantoms: Annotated[
+        Path, typer.Argument(metavar="PHANTOM_DICOM", exists=True, file_okay=False, help="Folder of the phantom scans.")
+    ],
+    out: Annotated[Path, typer.Option(help="Camera sheet, new or existing.")] = Path("cameras.tsv"),
+    sheet: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="What was filled; phantoms.tsv in the folder.")
+    ] = None,
+    max_sensitivity_change: Annotated[float, typer.Option(help="Limit against the first study, relative.")] = 0.05,
+    max_calibration_error: Annotated[float, typer.Option(help="Limit of images in Bq/mL, relative.")] = 0.05,
+    max_blur_change: Annotated[float, typer.Option(help="Limit against the first study, relative.")] = 0.10,
+) -> None:
+    """Measure cameras by their phantoms: sensitivity, blur, recovery, dead time, constancy.
+
+    The exit status is 1 when a study is outside its limits, 2 when one must not be used.
+    """
+    from doseledger.steps.camera_results import Limits
+    from doseledger.steps.camera_study import study_cameras
+
+    limits = Limits(max_sensitivity_change, max_calibration_error, max_blur_change)
+    try:
+        written = study_cameras(phantoms, out, sheet=sheet, limits=limits)
+    except DoseledgerError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    for change in written.changes:
+        before = "was empty" if change.before is None else f"was {change.before}"
+        typer.echo(f"site {change.site}, camera {change.camera}: {change.column} {before}, now {change.after}")
+    failed = False
+    for result in written.results:
+        for study in result.studies:
+            failed |= study.passed is False
+            verdict = {True: "within limits", False: "OUTSIDE LIMITS", None: "no limit"}[study.passed]
+            words = f"site {result.site}, camera {result.camera}: {study.measured.scan.phantom}, day {study.days}"
+            typer.echo(f"{words}: {', '.join((verdict, *study.flags))}")
+    for path in (out, written.table, *written.pages):
+        typer.echo(f"written: {path}")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def run(
     config: ConfigPath,
     cores: Annotated[str, typer.Option(help="Number of cores, or all.")] = "all",

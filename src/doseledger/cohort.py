@@ -90,7 +90,8 @@ class Cycle:
                 "problems": list(self.problems),
                 "administration": self.administration,
                 "scans": _pick(self.scans, "time_point", "spect", "ct", "camera"),
-                "cameras": list(self.cameras),
+                # Recovery is no matter of reading: a new phantom study of it computes no image again.
+                "cameras": [{k: v for k, v in c.items() if "recovery" not in k} for c in self.cameras],
             },
             "segment": {
                 "base": self.base,
@@ -126,6 +127,7 @@ class Plan:
     limits: tuple[Row, ...]
     base: Path
     data_origin: str
+    phantom_qc: tuple[Row, ...] = ()
 
     def cycle(self, site: str, patient: str, cycle: int | str) -> Cycle:
         return self.cycles[(site, patient, int(cycle))]

@@ -221,6 +221,11 @@ class WeightsError(DoseledgerError):
     remedy = "Fetch the weights again on a machine with internet access, then copy the folder."
 
 
+class PhantomError(DoseledgerError):
+    code = "phantom_unusable"
+    remedy = "Compare phantoms.tsv with the filling record and the image; config/README.md describes the sheet."
+
+
 class UnknownNameError(DoseledgerError):
     code = "name_unknown"
     remedy = "Use one of the names listed."

@@ -171,7 +171,7 @@ def test_an_index_places_every_phantom(study_of: StudyOf, site: Site) -> None:
         (f"{name}/ct", f"{name}/rtstruct.dcm", 1, 1) for name in ("cylinder", "kidneys", "spheres")
     ]
     assert {str(row["spect"]).removesuffix("/nm.dcm") for row in rows} == {f"{p.name}/spect" for p in phantoms()}
-    assert [entry["path"] for entry in unplaced] == ["truth.csv"]
+    assert [entry["path"] for entry in unplaced] == ["phantoms.tsv", "truth.csv"]
 
 
 def test_a_phantom_has_all_of_the_scan_time(study_of: StudyOf) -> None:

@@ -138,7 +138,7 @@ def test_lesions_are_followed_under_one_name(patient: Patient) -> None:
 
 
 def test_all_tables_of_the_cohort_have_the_same_names(patient: Patient, tmp_path: Path) -> None:
-    rows = {"results": str(patient.plan.results), "planned": patient.plan.planned()}
+    rows = {"results": str(patient.plan.results), "planned": patient.plan.planned(), "phantom_qc": []}
     out = tmp_path / "cohort"
     run_stage("compact", inputs={"course": (patient.course,)}, output=out, settings={}, rows=rows)
     lesions = {r["lesion_id"]: r for r in read_cohort_table(out, "lesion") if r["cycle"] == 2}

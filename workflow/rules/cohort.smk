@@ -20,7 +20,11 @@ rule compact:
     params:
         version=stage_version("compact"),
         settings={},
-        rows={"results": RESULTS, "planned": PLAN.planned()},
+        rows={
+            "results": RESULTS,
+            "planned": PLAN.planned(),
+            "phantom_qc": PLAN.phantom_qc,
+        },
     script:
         "../../scripts/compact.py"
 

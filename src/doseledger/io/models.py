@@ -22,7 +22,26 @@ Name = Annotated[str, Field(min_length=1)]
 #: Therapy activities of beta emitters are hundreds of MBq and more; a smaller number is in GBq.
 SMALLEST_BETA_THERAPY_MBQ: Final = 50.0
 _DATE_AND_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}")
+#: Columns of cameras.tsv that only together make a recovery curve.
+_RECOVERY_CURVE: Final = (
+    "recovery_alpha_ml",
+    "u_recovery_alpha_ml",
+    "recovery_beta",
+    "u_recovery_beta",
+    "recovery_correlation",
+    "u_recovery_model_rel",
+    "recovery_volume_min_ml",
+    "recovery_volume_max_ml",
+)
+_SIZE: Final = r"^[0-9]+(\.[0-9]+)?(x[0-9]+(\.[0-9]+)?x[0-9]+(\.[0-9]+)?)?$"
 _BETA_THERAPY: Final = frozenset({"Lu-177", "Y-90", "I-131", "Tb-161", "Cu-67", "Sm-153", "Ho-166", "Re-188"})
+
+
+def _date_and_time(value: object) -> object:
+    # Pydantic would take a bare date for midnight and a number for seconds since 1970.
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise ValueError("a date and a time of day are expected, YYYY-MM-DDThh:mm")
+    return value
 
 
 class SheetRow(BaseModel):
@@ -62,10 +81,7 @@ class Administration(SheetRow):
     @field_validator("injection_start", mode="before")
     @classmethod
     def _with_time_of_day(cls, value: object) -> object:
-        # Pydantic would take a bare date for midnight and a number for seconds since 1970.
-        if isinstance(value, str) and not _DATE_AND_TIME.match(value):
-            raise ValueError("a date and a time of day are expected, YYYY-MM-DDThh:mm")
-        return value
+        return _date_and_time(value)
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:
@@ -102,6 +118,33 @@ class Camera(SheetRow):
         description="Window of the calibration, lower-upper; n/a for the nuclide's photopeak",
     )
     dead_time_us: float | None = Field(None, ge=0, description="Paralysable dead time of a detector, microseconds")
+    recovery_alpha_ml: float | None = Field(None, gt=0, description="Spheres: RC(V) = 1/(1 + (alpha/V)^beta), mL")
+    u_recovery_alpha_ml: float | None = Field(None, ge=0, description="Standard uncertainty of alpha, mL")
+    recovery_beta: float | None = Field(None, gt=0, description="Spheres: exponent beta")
+    u_recovery_beta: float | None = Field(None, ge=0, description="Standard uncertainty of beta")
+    recovery_correlation: float | None = Field(None, ge=-1, le=1, description="Correlation of alpha and beta")
+    u_recovery_model_rel: float | None = Field(None, ge=0, description="Scatter of the spheres around the curve")
+    recovery_volume_min_ml: float | None = Field(None, gt=0, description="Smallest sphere of the curve, mL")
+    recovery_volume_max_ml: float | None = Field(None, gt=0, description="Largest sphere of the curve, mL")
+    recovery_surface_mm: float | None = Field(None, ge=0, description="Kidney shapes: RC = 1 - k S/V, k in mm")
+    u_recovery_surface_mm: float | None = Field(None, ge=0, description="Standard uncertainty of k, mm")
+    recovery_geometry: str | None = Field(
+        None, description="Phantom of the calibration that the recovery refers to: that of the sensitivity"
+    )
+
+    @model_validator(mode="after")
+    def _recovery_complete(self) -> Self:
+        curve = {name: getattr(self, name) for name in type(self).model_fields if name in _RECOVERY_CURVE}
+        missing = [name for name, value in curve.items() if value is None]
+        if missing and len(missing) < len(curve):
+            raise ValueError(f"{missing[0]}: missing; a recovery curve has all of {', '.join(curve)}")
+        has_recovery = not missing or self.recovery_surface_mm is not None
+        if has_recovery and (self.recovery_geometry is None or self.recovery_geometry != self.sensitivity_geometry):
+            raise ValueError(
+                "recovery_geometry: recovery and calibration come from one geometry, "
+                f"but sensitivity_geometry is {self.sensitivity_geometry or 'n/a'}"
+            )
+        return self
 
 
 class Region(SheetRow):
@@ -167,6 +210,56 @@ class Review(SheetRow):
         return self
 
 
+class PhantomBody(SheetRow):
+    """phantoms.tsv: one row per filled body of a phantom scan; no sheet of a cohort, but of a camera study."""
+
+    site: Label
+    camera: Name = Field(description="Camera as named in cameras.tsv")
+    data_origin: Literal["patient", "virtual"] = Field(
+        description="patient: a camera that images patients; virtual: a simulated one"
+    )
+    phantom: Literal["cylinder", "nema", "kidney", "decay"] = Field(
+        description="cylinder: even, for the sensitivity; nema: hot spheres; kidney: kidney-shaped inserts; "
+        "decay: one measurement of a decaying source, for the dead time"
+    )
+    spect: Name = Field(description="Folder or file of the SPECT, relative to this sheet")
+    contours: str | None = Field(None, description="RTSTRUCT in which body is outlined, relative to this sheet")
+    body: Name = Field(description="Name of the body: that of its outline, if there are contours")
+    shape: Literal["sphere", "cylinder", "ellipsoid"] | None = Field(None, description="Form of the body")
+    size_mm: str | None = Field(
+        None, pattern=_SIZE, description="Inner diameters, one number for a sphere, else along x x y x z, mm"
+    )
+    hollow_mm: str | None = Field(None, pattern=_SIZE, description="The same of a concentric hollow that is not filled")
+    volume_ml: float | None = Field(None, gt=0, description="Volume that was filled, as weighed, mL")
+    nuclide: str = Field(pattern="^[A-Z][a-z]?-[0-9]+m?$", description="e.g. Lu-177")
+    activity_mbq: float | None = Field(None, gt=0, le=1e5, description="Activity in the body at activity_time, MBq")
+    activity_time: datetime | None = Field(None, description="Local time of the activity, ISO 8601 without zone")
+    u_activity_rel: float | None = Field(
+        None, gt=0, lt=0.5, description="Relative standard uncertainty of the activity: meter, volumes, residues"
+    )
+    detectors: int | None = Field(None, ge=1, le=32, description="As in cameras.tsv, for images in counts")
+    energy_window_kev: str | None = Field(
+        None, pattern=r"^[0-9]+(\.[0-9]+)?-[0-9]+(\.[0-9]+)?$", description="As in cameras.tsv, for images in counts"
+    )
+
+    @field_validator("activity_time", mode="before")
+    @classmethod
+    def _with_time_of_day(cls, value: object) -> object:
+        return _date_and_time(value)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.phantom != "decay":
+            for name in ("shape", "size_mm", "volume_ml", "activity_mbq", "activity_time", "u_activity_rel"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name}: missing; only a decaying source goes without")
+        if self.activity_time is not None and self.activity_time.tzinfo is not None:
+            raise ValueError("activity_time: local time without a zone is expected")
+        if self.size_mm is not None and self.shape not in (None, "sphere") and "x" not in self.size_mm:
+            raise ValueError("size_mm: three diameters are expected, as in 216x216x186")
+        return self
+
+
 SHEETS: Final[dict[str, type[SheetRow]]] = {
     "scans": Scan,
     "administrations": Administration,
@@ -175,6 +268,7 @@ SHEETS: Final[dict[str, type[SheetRow]]] = {
     "limits": Limit,
     "patients": Patient,
     "review": Review,
+    "phantoms": PhantomBody,
 }
 
 
@@ -192,6 +286,7 @@ class Sheets(_Section):
     limits: str | None = None
     patients: str | None = None
     review: str | None = None
+    phantom_qc: str | None = Field(None, description="Table phantom_qc of the cameras, as `doseledger camera` wrote it")
 
 
 class Ingest(_Section):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from doseledger import __version__
 from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, write_atomically
-from doseledger.errors import AdministrationMissingError, DoseledgerError, SheetError, record
+from doseledger.errors import AdministrationMissingError, DoseledgerError, RecordedError, SheetError, record
 
 if TYPE_CHECKING:
     from doseledger.io.models import SheetRow
@@ -59,6 +59,20 @@ def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
     return _plan(data, results, base)
 
 
+def read_sheet(path: Path, model: type[SheetRow], *, unique: tuple[str, ...] = ()) -> list[Row]:
+    """Rows of a sheet that belongs to no cohort, as plain data.
+
+    Raises
+    ------
+    RecordedError
+        The first thing wrong with it.
+    """
+    sheet = _Sheet(path, model, unique=unique)
+    if sheet.problems:
+        raise RecordedError(**sheet.problems[0])
+    return sheet.rows
+
+
 def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
     digest = hashlib.sha256(json.dumps([__version__, settings, str(base)], sort_keys=True, default=str).encode())
     for path in sorted(_sheet_paths(settings, base).values()):
@@ -95,6 +109,7 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
         cycles={c.key: c for c in cycles},
         patients={(p["site"], p["patient"]): p for p in data["patients"]},
         limits=tuple(data["limits"]),
+        phantom_qc=tuple(data["phantom_qc"]),
         base=base,
         data_origin=data["data_origin"],
     )
@@ -121,7 +136,8 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     keys = sorted({*scans.keys(), *administrations.keys()})
     if not keys:
         raise SheetError("the sheets name no cycle", path=paths["scans"])
-    shared = [*cameras.problems, *regions.problems, *limits.problems, *patients.problems]
+    studies, unusable = _phantom_qc(paths.get("phantom_qc"), cameras.rows, config.data_origin)
+    shared = [*unusable, *cameras.problems, *regions.problems, *limits.problems, *patients.problems]
     # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
     shared += [record(e) for e in _strays(review, scans, paths)]
     cycles = []
@@ -151,7 +167,38 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
         "regions": regions.rows,
         "limits": limits.rows,
         "patients": patients.rows,
+        "phantom_qc": studies,
     }
+
+
+def _phantom_qc(path: Path | None, cameras: Sequence[Row], data_origin: str) -> tuple[list[Row], list[Row]]:
+    """Phantom studies of the cohort's cameras, and why they must not be used."""
+    if path is None:
+        return [], []
+    from doseledger.io.tables import read_part
+
+    try:
+        rows: list[Row] = read_part(path, "phantom_qc").to_pylist()
+        known = {(camera["site"], camera["camera"]) for camera in cameras}
+        for row in rows:
+            if (row["site"], row["camera"]) not in known:
+                raise SheetError(
+                    "a phantom study is of a camera that the camera sheet does not have",
+                    path=path.name,
+                    tag="camera",
+                    value=f"{row['site']} {row['camera']}",
+                )
+            if row["data_origin"] != data_origin:
+                raise SheetError(
+                    "a phantom study is of another origin than the cohort",
+                    path=path.name,
+                    tag="data_origin",
+                    value=row["data_origin"],
+                    expected=data_origin,
+                )
+    except SheetError as error:
+        return [], [record(error)]
+    return rows, []
 
 
 def _strays(review: _Sheet, scans: _Sheet, paths: Mapping[str, Path]) -> Iterator[DoseledgerError]:

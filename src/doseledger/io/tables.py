@@ -13,7 +13,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-SCHEMA_VERSION: Final = 1
+from doseledger.errors import SheetError
+
+SCHEMA_VERSION: Final = 2
 
 _TEXT = pa.string()
 _INT = pa.int32()
@@ -357,23 +359,45 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
         ],
     ),
     "phantom_qc": _schema(
-        "camera x phantom",
+        "camera x phantom x study",
         [
             _SITE,
             ("camera", _TEXT, "", "Camera as named in cameras.tsv"),
-            ("phantom", _TEXT, "", "cylinder, nema or kidney"),
-            ("sensitivity_cps_per_mbq", _REAL, "s-1 MBq-1", "Sensitivity"),
-            ("u_sensitivity_rel", _REAL, "1", "Relative standard uncertainty"),
+            ("phantom", _TEXT, "", "cylinder, nema, kidney, or decay (a series of a decaying source)"),
+            ("days_after_first", _INT, "d", "Whole days after the camera's first phantom study"),
+            ("nuclide", _TEXT, "", "e.g. Lu-177"),
+            ("geometry", _TEXT, "", "Phantom of the calibration that sensitivity and recovery refer to"),
+            ("sensitivity_cps_per_mbq", _REAL, "s-1 MBq-1", "Sensitivity; null for images in Bq/mL"),
+            ("calibration_ratio", _REAL, "1", "Activity in the image over the true one; null for images in counts"),
+            ("u_sensitivity_rel", _REAL, "1", "Relative standard uncertainty of the one or the other"),
+            ("u_activity_rel", _REAL, "1", "Part: activity as declared (meter)"),
+            ("u_statistics_rel", _REAL, "1", "Part: noise of the image"),
+            ("u_repeatability_rel", _REAL, "1", "Part: scatter of the studies; null below three"),
             ("sensitivity_basis", _TEXT, "", "system or detector"),
-            ("fwhm_mm", _REAL, "mm", "Blur of the reconstruction"),
-            ("u_fwhm_mm", _REAL, "mm", "Standard uncertainty"),
+            ("sensitivity_change_rel", _REAL, "1", "Against the camera's first study; null for that"),
+            ("drift_rel_per_year", _REAL, "a-1", "Slope over all studies; in the row of the latest one"),
+            ("drift_low_rel_per_year", _REAL, "a-1", "Lower end of its 95 % interval"),
+            ("drift_high_rel_per_year", _REAL, "a-1", "Upper end of its 95 % interval"),
+            ("fwhm_mm", _REAL, "mm", "Blur of the reconstruction: of a round Gaussian"),
+            ("u_fwhm_mm", _REAL, "mm", "Standard uncertainty, with the misfit of a Gaussian"),
+            ("fwhm_across_mm", _REAL, "mm", "Across the axis of the scanner"),
+            ("fwhm_along_mm", _REAL, "mm", "Along the axis of the scanner"),
+            ("fwhm_change_rel", _REAL, "1", "Against the camera's first study with this phantom; null for that"),
             ("recovery_alpha_ml", _REAL, "mL", "RC(V) = 1/(1 + (alpha/V)^beta)"),
             ("recovery_beta", _REAL, "1", "RC(V) = 1/(1 + (alpha/V)^beta)"),
             ("recovery_covariance", _REALS, "", "Covariance of alpha and beta, row by row"),
+            ("u_recovery_model_rel", _REAL, "1", "Scatter of the bodies around the form, beyond their noise"),
             ("recovery_volume_min_ml", _REAL, "mL", "Smallest volume fitted"),
             ("recovery_volume_max_ml", _REAL, "mL", "Largest volume fitted"),
-            ("days_after_first", _INT, "d", "Whole days after the camera's first phantom study"),
-            ("passed", _FLAG, "", "Within the stated limits"),
+            ("recovery_surface_mm", _REAL, "mm", "k of RC = 1 - k S/V"),
+            ("u_recovery_surface_mm", _REAL, "mm", "Standard uncertainty of k"),
+            ("body_names", _TEXTS, "", "Bodies of the phantom, in order"),
+            ("body_volumes_ml", _REALS, "mL", "Their volumes"),
+            ("body_recoveries", _REALS, "1", "Activity inside each body over the true one, at the calibration"),
+            ("body_u_recoveries_rel", _REALS, "1", "Relative standard uncertainty of each by noise"),
+            ("dead_time_us", _REAL, "us", "Paralysable dead time of a detector"),
+            ("u_dead_time_us", _REAL, "us", "Standard uncertainty"),
+            ("passed", _FLAG, "", "Within the stated limits; null where none applies"),
             _ORIGIN,
             _FLAGS,
             _VERSION,
@@ -417,6 +441,31 @@ def write_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Pa
     path = folder / f"{name}.parquet"
     write_table(path, data.sort_by(sort_keys(data.schema)))
     return path
+
+
+def read_part(path: Path, name: str) -> pa.Table:
+    """Rows of table `name` from a file that this program wrote elsewhere.
+
+    Raises
+    ------
+    SheetError
+        No such file, or one that is not this table as this version knows it.
+    """
+    schema = SCHEMAS[name]
+    try:
+        found = pq.read_schema(path)
+        version = (found.metadata or {}).get(b"schema_version", b"none")
+        if found.names == schema.names and version == schema.metadata[b"schema_version"]:
+            return pq.read_table(path, schema=schema, partitioning=None)
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError):
+        raise SheetError("the table cannot be read", path=path.name, remedy="Write it again.") from None
+    raise SheetError(
+        f"the file is not the table {name} as this version writes it",
+        path=path.name,
+        value=f"{len(found.names)} columns, schema version {version.decode()}",
+        expected=f"{len(schema.names)} columns, schema version {SCHEMA_VERSION}",
+        remedy="Write it again with this version.",
+    )
 
 
 def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -52,6 +52,11 @@ FLAGS: Final[dict[str, str]] = {
     "unmapped_structures": "structures in the set that the region sheet does not name",
     "no_activity": "no activity measured",
     "ct_in_another_frame_of_reference": "CT in another frame of reference than the SPECT",
+    # Of phantom studies.
+    "sensitivity_changed": "sensitivity changed by more than the limit",
+    "calibration_off": "images in Bq/mL are off by more than the limit",
+    "blur_changed": "blur changed by more than the limit",
+    "repeatability_not_measured": "fewer than three studies: no repeatability in the uncertainty",
     # Of NM images.
     "views_counted_over_all_detectors": "views counted over all detectors",
     "duration_assumes_one_detector": "duration read as of one detector",

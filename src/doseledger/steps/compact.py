@@ -17,7 +17,7 @@ from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows
 from doseledger.steps.lesion_names import read_lesion_names
 from doseledger.steps.stage import Job
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 TAKES_REFUSED: Final = True
 
 COURSE_TABLES: Final = ("patient", "administration", "course", "lesion")
@@ -49,6 +49,10 @@ def step(job: Job) -> None:
         if outcome is not None and outcome["status"] == "ok":
             for name in COURSE_TABLES:
                 parts[(name, site)].append(_part(folder, name, {}))
+    sites = {site for site, _ in patients}
+    for row in job.rows["phantom_qc"]:
+        if row["site"] in sites:
+            parts[("phantom_qc", row["site"])].append(table("phantom_qc", [row]))
     for (name, site), tables in parts.items():
         # Concatenated by pyarrow: unit and description of every column stay with the data.
         _write(job.out, name, site, pa.concat_tables(tables))
