@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from doseledger.errors import FileUnreadableError, InputMissingError, QuantityError, TagMissingError, TimeError
 
@@ -35,6 +36,8 @@ SIDE_FILES: Final = ("dicomdir", ".*", "*.txt", "*.md", "license*", "readme*", "
 DAMAGED: Final = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, struct.error, zlib.error)
 
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+#: Larger elements, pixels above all, stay in the file until they are asked for, in bytes.
+_DEFERRED_FROM: Final = 4096
 _DATE: Final = r"(?P<date>\d{8})"
 # Hours alone are legal DICOM but no time that a decay correction could rest on.
 _TIME: Final = r"(?P<minute>\d{4})((?P<second>\d{2})(\.(?P<fraction>\d{1,6}))?)?"
@@ -239,7 +242,9 @@ class Header:
 
 
 def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
-    """Read one file: all of it, or with `tags` only these elements and no pixels.
+    """Read the header of one file; with `tags` only these elements and nothing of the pixels.
+
+    Pixels are read when they are asked for, but that they are there in full is checked at once.
 
     Raises
     ------
@@ -249,13 +254,20 @@ def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
     try:
         with quiet():
             dataset = pydicom.dcmread(
-                path, specific_tags=None if tags is None else list(tags), stop_before_pixels=tags is not None
+                path,
+                specific_tags=None if tags is None else list(tags),
+                stop_before_pixels=tags is not None,
+                defer_size=_DEFERRED_FROM,
             )
+            if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                # Elements of a deflated file have no place in it that one could come back to.
+                dataset = pydicom.dcmread(path)
+        size = path.stat().st_size
     except InvalidDicomError as error:
         raise FileUnreadableError("the file is not DICOM", path=path) from error
     except DAMAGED as error:
         raise FileUnreadableError(f"the file cannot be read as DICOM: {error}", path=path) from error
-    if _ends_early(dataset.file_meta) or _ends_early(dataset):
+    if _ends_early(dataset.file_meta, size) or _ends_early(dataset, size):
         raise FileUnreadableError("the file is truncated: it ends in the middle of an element", path=path)
     return Header(path, dataset)
 
@@ -271,11 +283,13 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _ends_early(dataset: Dataset) -> bool:
-    # pydicom takes what is left of a file as the value of its last element, however short.
+def _ends_early(dataset: Dataset, file_size: int) -> bool:
+    # pydicom takes what is left of a file as the value of its last element, however short, and of a
+    # value that it leaves in the file it does not look for the end.
     return any(
-        isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH and len(e.value or b"") < e.length
+        len(e.value) < e.length if e.value is not None else e.value_tell + e.length > file_size
         for e in dataset.values()
+        if isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH
     )
 
 

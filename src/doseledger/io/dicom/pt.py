@@ -1,0 +1,123 @@
+"""PET series of one slice per file, in which SPECT is stored as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doseledger.errors import SlicesMissingError, TimeError, UnitError
+from doseledger.io.dicom.decay import read_administration, read_decay_state
+from doseledger.io.dicom.headers import Header, tag_name
+from doseledger.io.dicom.series import require_same, rescale, stored_values
+from doseledger.io.dicom.spect_image import SpectInspection, SpectSource, provenance
+from doseledger.io.dicom.stack import stack_slices
+from doseledger.units import bq_per_ml_factor
+
+PET_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.128"
+COUNTS: Final = "CNTS"
+
+#: Elements that decide the numbers of the whole image and so must be the same in every slice.
+_UNIFORM: Final = ("Units", "DecayCorrection", "CorrectedImage", "NumberOfSlices")
+_ACQUISITION: Final = ("AcquisitionDate", "AcquisitionTime", "ActualFrameDuration")
+
+
+def open_pt(headers: Sequence[Header]) -> SpectSource:
+    """Inspect the slices of a PET series.
+
+    C = (stored * slope + intercept) * unit factor * decay factor, with slope and intercept of each slice.
+
+    Raises
+    ------
+    UnitError
+        The values are no activity concentration.
+    MixedSeriesError, SlicesMissingError, GeometryError
+        The slices are not one complete regular grid of one kind of values.
+    TagMissingError, TimeError, QuantityError
+        Scale, decay state or times are missing, contradictory or impossible.
+    """
+    for keyword in _UNIFORM:
+        require_same(headers, keyword, "the slices differ in what their values mean")
+    unit_factor = _unit_factor(headers[0])
+    _require_one_bed(headers)
+    flags = _require_all_slices(headers)
+    stack = stack_slices(headers)
+    administration = read_administration(stack.first)
+    decay = read_decay_state(stack.first, administration)
+    scales = [rescale(header) for header in stack.slices]
+    factor = unit_factor * decay.factor
+
+    def pixels() -> NDArray[np.float32]:
+        array = np.empty(stack.grid.shape, dtype=np.float32)
+        for z, (header, (slope, intercept)) in enumerate(zip(stack.slices, scales, strict=True)):
+            array[z] = (stored_values(header) * slope + intercept) * factor
+        return array
+
+    known = provenance(
+        stack.first,
+        administration,
+        decay,
+        modality="PT",
+        unit=stack.first.text("Units") or "",
+        unit_source=tag_name("Units"),
+        energy_window_kev=_energy_windows(stack.first),
+        calibration=None,
+        flags=(*stack.flags, *flags),
+        n_files=len(stack.slices),
+    )
+    return SpectSource(SpectInspection(stack.grid, decay.scan_start, known), pixels)
+
+
+def _unit_factor(header: Header) -> float:
+    unit = header.text("Units") or ""
+    tag = tag_name("Units")
+    if unit == COUNTS:
+        raise UnitError(
+            "the PET image is in counts, of which only the scanner knows the activity",
+            path=header.path,
+            tag=tag,
+            value=unit,
+            expected="BQML",
+            remedy="Export the series in Bq/mL (BQML).",
+        )
+    return bq_per_ml_factor(unit, path=str(header.path), tag=tag)
+
+
+def _require_one_bed(headers: Sequence[Header]) -> None:
+    # Each bed position has its own start, to which its activity would have to be referred.
+    first = headers[0]
+    for keyword in _ACQUISITION:
+        for other in headers[1:]:
+            if other.texts(keyword) != first.texts(keyword):
+                raise TimeError(
+                    "multi-bed series with times per bed are not read yet: "
+                    f"{first.path.name} and {other.path.name} differ",
+                    path=other.path,
+                    tag=tag_name(keyword),
+                    value=other.text(keyword),
+                    expected=first.text(keyword),
+                    remedy="Export a series that refers to one start, or one series per bed.",
+                )
+
+
+def _require_all_slices(headers: Sequence[Header]) -> tuple[str, ...]:
+    declared = headers[0].number("NumberOfSlices")
+    if declared is not None and declared > len(headers):
+        raise SlicesMissingError(
+            f"{declared - len(headers):.0f} slice(s) missing",
+            path=headers[0].path.parent,
+            tag=tag_name("NumberOfSlices"),
+            value=len(headers),
+            expected=int(declared),
+        )
+    return ("more_slices_than_declared",) if declared is not None and declared < len(headers) else ()
+
+
+def _energy_windows(header: Header) -> str | None:
+    windows = [
+        f"{window.required_number('EnergyWindowLowerLimit'):.1f}-{window.required_number('EnergyWindowUpperLimit'):.1f}"
+        for window in header.items("EnergyWindowRangeSequence")
+    ]
+    return ", ".join(windows) or None
