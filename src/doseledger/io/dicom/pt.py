@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from doseledger.errors import SlicesMissingError, TimeError, UnitError
-from doseledger.io.dicom.decay import read_administration, read_decay_state
+from doseledger.errors import SlicesMissingError, UnitError
+from doseledger.io.dicom.decay import read_administration
 from doseledger.io.dicom.headers import Header, tag_name
+from doseledger.io.dicom.pt_beds import read_bed_decay
 from doseledger.io.dicom.series import require_same, rescale, stored_values
 from doseledger.io.dicom.spect_image import SpectInspection, SpectSource, provenance
 from doseledger.io.dicom.stack import stack_slices
@@ -21,13 +22,13 @@ COUNTS: Final = "CNTS"
 
 #: Elements that decide the numbers of the whole image and so must be the same in every slice.
 _UNIFORM: Final = ("Units", "DecayCorrection", "CorrectedImage", "NumberOfSlices")
-_ACQUISITION: Final = ("AcquisitionDate", "AcquisitionTime", "ActualFrameDuration")
 
 
 def open_pt(headers: Sequence[Header]) -> SpectSource:
     """Inspect the slices of a PET series.
 
-    C = (stored * slope + intercept) * unit factor * decay factor, with slope and intercept of each slice.
+    C = (stored * slope + intercept) * unit factor * decay factor, with slope and intercept of each slice
+    and the decay factor of its bed (`pt_beds`).
 
     Raises
     ------
@@ -41,24 +42,23 @@ def open_pt(headers: Sequence[Header]) -> SpectSource:
     for keyword in _UNIFORM:
         require_same(headers, keyword, "the slices differ in what their values mean")
     unit_factor = _unit_factor(headers[0])
-    _require_one_bed(headers)
     flags = _require_all_slices(headers)
     stack = stack_slices(headers)
     administration = read_administration(stack.first)
-    decay = read_decay_state(stack.first, administration)
+    decay = read_bed_decay(stack.slices, administration)
     scales = [rescale(header) for header in stack.slices]
-    factor = unit_factor * decay.factor
+    factors = [unit_factor * factor for factor in decay.factors]
 
     def pixels() -> NDArray[np.float32]:
         array = np.empty(stack.grid.shape, dtype=np.float32)
         for z, (header, (slope, intercept)) in enumerate(zip(stack.slices, scales, strict=True)):
-            array[z] = (stored_values(header) * slope + intercept) * factor
+            array[z] = (stored_values(header) * slope + intercept) * factors[z]
         return array
 
     known = provenance(
         stack.first,
         administration,
-        decay,
+        decay.state,
         modality="PT",
         unit=stack.first.text("Units") or "",
         unit_source=tag_name("Units"),
@@ -67,7 +67,7 @@ def open_pt(headers: Sequence[Header]) -> SpectSource:
         flags=(*stack.flags, *flags),
         n_files=len(stack.slices),
     )
-    return SpectSource(SpectInspection(stack.grid, decay.scan_start, known), pixels)
+    return SpectSource(SpectInspection(stack.grid, decay.state.scan_start, known), pixels)
 
 
 def _unit_factor(header: Header) -> float:
@@ -83,23 +83,6 @@ def _unit_factor(header: Header) -> float:
             remedy="Export the series in Bq/mL (BQML).",
         )
     return bq_per_ml_factor(unit, path=str(header.path), tag=tag)
-
-
-def _require_one_bed(headers: Sequence[Header]) -> None:
-    # Each bed position has its own start, to which its activity would have to be referred.
-    first = headers[0]
-    for keyword in _ACQUISITION:
-        for other in headers[1:]:
-            if other.texts(keyword) != first.texts(keyword):
-                raise TimeError(
-                    "multi-bed series with times per bed are not read yet: "
-                    f"{first.path.name} and {other.path.name} differ",
-                    path=other.path,
-                    tag=tag_name(keyword),
-                    value=other.text(keyword),
-                    expected=first.text(keyword),
-                    remedy="Export a series that refers to one start, or one series per bed.",
-                )
 
 
 def _require_all_slices(headers: Sequence[Header]) -> tuple[str, ...]:
