@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -25,6 +24,7 @@ from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from doseledger.errors import FileUnreadableError, InputMissingError, QuantityError, TagMissingError, TimeError
+from doseledger.io.dicom.moments import local_moment, offset_moment, utc_offset
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -35,15 +35,13 @@ SIDE_FILES: Final = ("dicomdir", ".*", "*.txt", "*.md", "license*", "readme*", "
 #: What pydicom raises on damaged data, from the file as a whole or from one element of it.
 DAMAGED: Final = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, struct.error, zlib.error)
 
+#: Completes a time of day where the rules for moments are to be applied to it.
+_ANY_DAY: Final = "20000101"
+_ZONE: Final = "TimezoneOffsetFromUTC"
+_T = TypeVar("_T")
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 #: Larger elements, pixels above all, stay in the file until they are asked for, in bytes.
 _DEFERRED_FROM: Final = 4096
-_DATE: Final = r"(?P<date>\d{8})"
-# Hours alone are legal DICOM but no time that a decay correction could rest on.
-_TIME: Final = r"(?P<minute>\d{4})((?P<second>\d{2})(\.(?P<fraction>\d{1,6}))?)?"
-_OFFSET: Final = r"(?P<offset>[+-]\d{4})"
-#: Completes a time of day where the rules for moments are to be applied to it.
-_ANY_DAY: Final = "20000101"
 
 
 def is_side_file(path: Path) -> bool:
@@ -167,6 +165,31 @@ class Header:
             )
         return numbers
 
+    def private_number(self, group: int, creator: str, element: int) -> float | None:
+        """A single finite number of a maker's own element; None if it is absent.
+
+        Raises
+        ------
+        QuantityError
+            It is no finite number.
+        """
+        try:
+            with quiet():
+                value = self.dataset.private_block(group, creator)[element].value
+            # A transfer without explicit types leaves text in bytes.
+            number = float(value.decode("ascii") if isinstance(value, bytes) else value)
+        except KeyError:
+            return None
+        except DAMAGED:
+            number = math.nan
+        if not math.isfinite(number):
+            raise QuantityError(
+                "the private header value is not a finite number",
+                path=self.path,
+                tag=f"{creator} ({group:04X},xx{element:02X})",
+            )
+        return number
+
     def items(self, keyword: str) -> tuple[Header, ...]:
         """Items of a sequence; empty if it is absent."""
         return tuple(Header(self.path, item) for item in self.value(keyword) or ())
@@ -182,8 +205,9 @@ class Header:
         day, clock = self.text(date), self.text(time)
         if day is None or clock is None:
             return None
-        found = re.fullmatch(f"{_DATE} {_TIME}", f"{day} {clock}")
-        return self._moment(found, f"{tag_name(date)}, {tag_name(time)}", f"{day} {clock}")
+        return self._parsed(
+            lambda: local_moment(f"{day}{clock}"), f"{tag_name(date)}, {tag_name(time)}", f"{day} {clock}"
+        )
 
     def stamp(self, keyword: str, *, local_offset: str | None = None) -> datetime | None:
         """Moment from a DT element, as local time of the header; None if it is absent.
@@ -201,9 +225,8 @@ class Header:
         text = self.text(keyword)
         if text is None:
             return None
-        found = re.fullmatch(f"{_DATE}{_TIME}({_OFFSET})?", text)
-        moment = self._moment(found, tag_name(keyword), text)
-        if not found or not found["offset"]:
+        moment, offset = self._parsed(lambda: offset_moment(text), tag_name(keyword), text)
+        if offset is None:
             return moment
         if local_offset is None:
             raise TimeError(
@@ -212,7 +235,7 @@ class Header:
                 tag=tag_name(keyword),
                 value=text,
             )
-        return moment + _utc_offset(local_offset) - _utc_offset(found["offset"])
+        return moment + self._parsed(lambda: utc_offset(local_offset), tag_name(_ZONE), local_offset) - offset
 
     def clock(self, keyword: str) -> time | None:
         """Time of day of a TM element; None if it is absent.
@@ -225,20 +248,15 @@ class Header:
         text = self.text(keyword)
         if text is None:
             return None
-        found = re.fullmatch(f"{_DATE}{_TIME}", f"{_ANY_DAY}{text}")
-        return self._moment(found, tag_name(keyword), text).time()
+        return self._parsed(lambda: local_moment(f"{_ANY_DAY}{text}"), tag_name(keyword), text).time()
 
-    def _moment(self, found: re.Match[str] | None, tag: str, text: str) -> datetime:
-        if found:
-            digits = found["date"] + found["minute"] + (found["second"] or "00")
-            microseconds = int((found["fraction"] or "0").ljust(6, "0"))
-            try:
-                return datetime.strptime(digits, "%Y%m%d%H%M%S") + timedelta(microseconds=microseconds)
-            except ValueError:
-                pass
-        raise TimeError(
-            "the moment cannot be read", path=self.path, tag=tag, value=text, expected="YYYYMMDD HHMMSS.FFFFFF"
-        )
+    def _parsed(self, parse: Callable[[], _T], tag: str, text: str) -> _T:
+        try:
+            return parse()
+        except ValueError:
+            raise TimeError(
+                "the moment cannot be read", path=self.path, tag=tag, value=text, expected="YYYYMMDD HHMMSS.FFFFFF"
+            ) from None
 
 
 def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
@@ -291,9 +309,3 @@ def _ends_early(dataset: Dataset, file_size: int) -> bool:
         for e in dataset.values()
         if isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH
     )
-
-
-def _utc_offset(text: str) -> timedelta:
-    sign = -1 if text.startswith("-") else 1
-    digits = text.lstrip("+-")
-    return sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))

@@ -19,6 +19,12 @@ from doseledger.units import bq_per_ml_factor
 
 PET_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.128"
 COUNTS: Final = "CNTS"
+#: Philips writes counts and, in a private element, their factor to Bq/mL, which holds after the rescale
+#: slope. Source: DICOM conformance statements of Philips PET/CT (Activity Concentration Scale Factor).
+_PHILIPS: Final = "Philips PET Private Group"
+_PHILIPS_GROUP: Final = 0x7053
+_ACTIVITY_FACTOR: Final = 0x09
+_PHILIPS_TAG: Final = f"{_PHILIPS} (7053,xx09)"
 
 #: Elements that decide the numbers of the whole image and so must be the same in every slice.
 _UNIFORM: Final = ("Units", "DecayCorrection", "CorrectedImage", "NumberOfSlices")
@@ -41,8 +47,8 @@ def open_pt(headers: Sequence[Header]) -> SpectSource:
     """
     for keyword in _UNIFORM:
         require_same(headers, keyword, "the slices differ in what their values mean")
-    unit_factor = _unit_factor(headers[0])
-    flags = _require_all_slices(headers)
+    unit_factor, unit_source, unit_flags = _unit_factor(headers)
+    flags = (*_require_all_slices(headers), *unit_flags)
     stack = stack_slices(headers)
     administration = read_administration(stack.first)
     decay = read_bed_decay(stack.slices, administration)
@@ -61,7 +67,7 @@ def open_pt(headers: Sequence[Header]) -> SpectSource:
         decay.state,
         modality="PT",
         unit=stack.first.text("Units") or "",
-        unit_source=tag_name("Units"),
+        unit_source=unit_source,
         energy_window_kev=_energy_windows(stack.first),
         calibration=None,
         flags=(*stack.flags, *flags),
@@ -70,19 +76,28 @@ def open_pt(headers: Sequence[Header]) -> SpectSource:
     return SpectSource(SpectInspection(stack.grid, decay.state.scan_start, known), pixels)
 
 
-def _unit_factor(header: Header) -> float:
-    unit = header.text("Units") or ""
-    tag = tag_name("Units")
-    if unit == COUNTS:
+def _unit_factor(headers: Sequence[Header]) -> tuple[float, str, tuple[str, ...]]:
+    """From stored units to Bq/mL, where that stands, and flags."""
+    header = headers[0]
+    unit, tag = header.text("Units") or "", tag_name("Units")
+    if unit != COUNTS:
+        return bq_per_ml_factor(unit, path=str(header.path), tag=tag), tag, ()
+    factors = {_philips_factor(one) for one in headers}
+    factor = factors.pop()
+    if factors or factor is None or factor <= 0:
         raise UnitError(
-            "the PET image is in counts, of which only the scanner knows the activity",
+            "the PET image is in counts without one factor to Bq/mL for all slices",
             path=header.path,
-            tag=tag,
-            value=unit,
+            tag=f"{tag}, {_PHILIPS_TAG}",
+            value=unit if factor is None else f"{unit}, {factor:g}",
             expected="BQML",
-            remedy="Export the series in Bq/mL (BQML).",
+            remedy="Export the series in Bq/mL (BQML), or with its private elements.",
         )
-    return bq_per_ml_factor(unit, path=str(header.path), tag=tag)
+    return factor, f"{tag}, {_PHILIPS_TAG}", ("scaled_by_private_factor",)
+
+
+def _philips_factor(header: Header) -> float | None:
+    return header.private_number(_PHILIPS_GROUP, _PHILIPS, _ACTIVITY_FACTOR)
 
 
 def _require_all_slices(headers: Sequence[Header]) -> tuple[str, ...]:
