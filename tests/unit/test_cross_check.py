@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from doseledger.errors import CrossCheckError, DoseledgerError, MixedSeriesError, TimeError
 from doseledger.io.dicom import CtInspection, SpectInspection, inspect_ct, inspect_spect, open_ct, open_spect
-from doseledger.steps.cross_check import check_cycle
+from doseledger.steps.cross_check import check_cycle, clock_flags, time_h
 
 from .dicom_factory import Edit, put, write_ct, write_pet
 
@@ -26,6 +26,7 @@ def _rows(base: Path, **change: object) -> Row:
         "infusion_min": 30.0,
         "measured_activity_mbq": 7400.0,
         "residual_activity_mbq": 50.0,
+        "time_zone": None,
         **change,
     }
     camera = {"camera": "PT1", "sensitivity_cps_per_mbq": None}
@@ -116,3 +117,62 @@ def test_what_does_not_fit_together_is_refused(
     _write(tmp_path, edit, edit_ct)
     with pytest.raises(error, match=fragment):
         check_cycle(_rows(tmp_path, **change), SETTINGS, open_spect=open_spect, open_ct=open_ct)
+
+
+# Clocks -----------------------------------------------------------------------------------------
+
+#: A day after the injection, over the night in which the clocks of the European Union go forward.
+SPRING = {"injection_start": "2025-03-29T10:00:00", "infusion_min": 30.0}
+
+
+def _spring(correction: str = "START", **values: object) -> Edit:
+    def edit(dataset: Dataset, z: int) -> None:
+        put(dataset, SeriesDate="20250330", SeriesTime="100000", AcquisitionDate="20250330", AcquisitionTime="100000")
+        put(dataset, DecayCorrection=correction, **values)
+        put(dataset.RadiopharmaceuticalInformationSequence[0], RadiopharmaceuticalStartDateTime="20250329100000")
+
+    return edit
+
+
+def _one_scan(base: Path, **change: object) -> Row:
+    rows = _rows(base, **change)
+    return {**rows, "scans": [{**rows["scans"][0], "ct": None}]}
+
+
+@pytest.mark.parametrize(
+    ("zone", "correction", "hours", "flags"),
+    [
+        (None, "START", 23.75, ["clocks_may_have_been_moved"]),
+        ("Europe/Berlin", "START", 22.75, ["clocks_were_moved"]),
+        ("Europe/Berlin", "ADMIN", 22.75, ["clocks_were_moved", "admin_across_moved_clocks"]),
+        # The clocks of the United States had been moved before, those of Japan never are.
+        ("America/New_York", "START", 23.75, []),
+        ("Asia/Tokyo", "ADMIN", 23.75, []),
+    ],
+)
+def test_hours_are_counted_over_moved_clocks(
+    tmp_path: Path, zone: str | None, correction: str, hours: float, flags: list[str]
+) -> None:
+    write_pet(tmp_path / "s1", edit=_spring(correction))
+    rows = _one_scan(tmp_path, **SPRING, time_zone=zone)
+    (scan,) = check_cycle(rows, SETTINGS, open_spect=open_spect, open_ct=open_ct)
+    assert time_h(scan.spect.inspection.scan_start, rows["administration"]) == pytest.approx(hours, abs=1e-9)
+    assert clock_flags(scan.spect.inspection, rows["administration"]) == flags
+
+
+def test_a_header_of_another_clock_is_refused(tmp_path: Path) -> None:
+    # An archive that keeps UTC: at this time of the year an hour or two off.
+    write_pet(tmp_path / "s1", edit=_spring(TimezoneOffsetFromUTC="+0000"))
+    rows = _one_scan(tmp_path, **SPRING, time_zone="Europe/Berlin")
+    with pytest.raises(CrossCheckError, match=r"TimezoneOffsetFromUTC \(0008,0201\).*\+0 h.*\+2 h"):
+        check_cycle(rows, SETTINGS, open_spect=open_spect, open_ct=open_ct)
+    rows["administration"]["time_zone"] = "Africa/Abidjan"
+    check_cycle(rows, SETTINGS, open_spect=open_spect, open_ct=open_ct)
+
+
+@pytest.mark.parametrize("moment", ["2025-10-26T02:30:00", "2025-03-30T02:30:00"])
+def test_a_time_that_was_there_twice_or_never_is_refused(tmp_path: Path, moment: str) -> None:
+    write_pet(tmp_path / "s1", edit=_spring(AcquisitionDate="20251101"))
+    rows = _one_scan(tmp_path, injection_start=moment, time_zone="Europe/Berlin")
+    with pytest.raises(TimeError, match="twice or never"):
+        check_cycle(rows, SETTINGS, open_spect=open_spect, open_ct=open_ct)

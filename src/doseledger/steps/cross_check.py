@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
-from doseledger.activity import Calibration
+from doseledger.activity import Calibration, clocks_moved, elapsed_h, utc_offset_h
 from doseledger.cohort import Row
 from doseledger.errors import CrossCheckError, MixedSeriesError, RecordedError, SheetError, TimeError
 from doseledger.io.dicom import CtInspection, SpectInspection
 from doseledger.nuclides import Nuclide, nuclide
-from doseledger.units import SECONDS_PER_HOUR
+from doseledger.units import MIN_PER_HOUR, SECONDS_PER_HOUR
 
 #: A header's half-life that differs more is that of another nuclide.
 HALF_LIFE_TOLERANCE_REL: Final = 0.02
@@ -95,10 +95,23 @@ def check_cycle(
     return scans
 
 
-def time_zero(administration: Row) -> datetime:
-    """Middle of the infusion: where all times of the ledger count from."""
+def time_h(scan_start: datetime, administration: Row) -> float:
+    """Hours from the middle of the infusion, where all times of the ledger count from, to the start of a scan."""
     start = datetime.fromisoformat(administration["injection_start"])
-    return start + timedelta(minutes=administration["infusion_min"]) / 2
+    half_infusion_h = float(administration["infusion_min"]) / 2.0 / MIN_PER_HOUR
+    return elapsed_h(start, scan_start, administration["time_zone"]) - half_infusion_h
+
+
+def clock_flags(spect: SpectInspection, administration: Row) -> list[str]:
+    """What moved clocks may have done to the hours of a scan."""
+    start, zone = datetime.fromisoformat(administration["injection_start"]), administration["time_zone"]
+    if not clocks_moved(start, spect.scan_start, zone):
+        return []
+    flags = ["clocks_may_have_been_moved" if zone is None else "clocks_were_moved"]
+    if spect.provenance.decay_correction_in_header == "ADMIN":
+        # What the scanner took for the hours of its own correction, nobody knows.
+        flags.append("admin_across_moved_clocks")
+    return flags
 
 
 def administered_mbq(administration: Row) -> float:
@@ -133,13 +146,22 @@ def _cross_check(spect: SpectInspection, administration: Row, source: Nuclide, s
     """Header against sheet: a contradiction is never resolved by taking one of the two."""
     header = spect.provenance
     injection = datetime.fromisoformat(administration["injection_start"])
-    if spect.scan_start <= injection:
+    zone = administration["time_zone"]
+    if elapsed_h(injection, spect.scan_start, zone) <= 0:
         raise TimeError(
             "the scan starts before the injection",
             path=path,
             tag="injection_start",
             value=_apart(spect.scan_start, injection),
             expected="a scan after the injection",
+        )
+    if zone is not None and header.utc_offset_h not in (None, utc_offset_h(spect.scan_start, zone)):
+        raise CrossCheckError(
+            "the clock of the header is not that of the sheet's time zone",
+            path=path,
+            tag="TimezoneOffsetFromUTC (0008,0201)",
+            value=f"{header.utc_offset_h:+g} h",
+            expected=f"{utc_offset_h(spect.scan_start, zone):+g} h ({zone})",
         )
     _cross_check_injection(spect, injection, settings["injection_tolerance_min"], path)
     if header.injected_activity_mbq is not None:

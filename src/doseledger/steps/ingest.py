@@ -12,12 +12,12 @@ from doseledger.io.dicom import AppliedCalibration, CtImage, SpectImage, open_ct
 from doseledger.io.nifti import voxels_sha256, write_image, write_sidecar
 from doseledger.io.tables import write_rows
 from doseledger.nuclides import nuclide
-from doseledger.steps.cross_check import administered_mbq, check_cycle, time_zero
+from doseledger.steps.cross_check import administered_mbq, check_cycle, clock_flags, time_h
 from doseledger.steps.layout import scan_file
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ, SECONDS_PER_HOUR
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 TAKES_REFUSED: Final = False
 
 #: Activity in the field over administered activity decayed to the scan (plausibility gate).
@@ -34,6 +34,7 @@ def step(job: Job) -> None:
         scan = scans.pop(0)
         spect, ct = scan.spect.read(), scan.ct.read() if scan.ct else None
         row = _acquisition(spect, ct, administration, scan.camera)
+        row["flags"] += clock_flags(scan.spect.inspection, administration)
         rows.append({**job.key, "time_point": scan.row["time_point"], **row, "data_origin": job.rows["data_origin"]})
         _write_images(job, scan.row, spect, ct, row)
     write_rows(job.out, "acquisition", rows)
@@ -42,9 +43,9 @@ def step(job: Job) -> None:
 def _acquisition(spect: SpectImage, ct: CtImage | None, administration: Row, camera: Row) -> dict[str, Any]:
     header = spect.provenance
     source = nuclide(administration["nuclide"])
-    time_h = (spect.scan_start - time_zero(administration)).total_seconds() / SECONDS_PER_HOUR
+    hours = time_h(spect.scan_start, administration)
     total = float(spect.array_bq_per_ml.sum(dtype="float64")) * spect.grid.voxel_volume_ml / BQ_PER_MBQ
-    left = administered_mbq(administration) * 0.5 ** (time_h / source.half_life_h)
+    left = administered_mbq(administration) * 0.5 ** (hours / source.half_life_h)
     flags = list(header.flags)
     if header.header_nuclide not in (None, source.name):
         flags.append("nuclide_in_header_differs")
@@ -56,7 +57,7 @@ def _acquisition(spect: SpectImage, ct: CtImage | None, administration: Row, cam
         flags.append("more_activity_than_administered")
     z, y, x = spect.grid.spacing_mm
     return {
-        "time_h": time_h,
+        "time_h": hours,
         "duration_s": header.duration_s,
         "camera": camera["camera"],
         "manufacturer": header.manufacturer,

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -249,6 +249,20 @@ class Header:
         if text is None:
             return None
         return self._parsed(lambda: local_moment(f"{_ANY_DAY}{text}"), tag_name(keyword), text).time()
+
+    @property
+    def utc_offset_h(self) -> float | None:
+        """How far the header's times are before UTC; None if it does not say.
+
+        Raises
+        ------
+        TimeError
+            TimezoneOffsetFromUTC (0008,0201) is malformed.
+        """
+        text = self.text(_ZONE)
+        if text is None:
+            return None
+        return self._parsed(lambda: utc_offset(text), tag_name(_ZONE), text) / timedelta(hours=1)
 
     def _parsed(self, parse: Callable[[], _T], tag: str, text: str) -> _T:
         try:

@@ -8,7 +8,7 @@ from typing import Final
 
 # Hours alone are legal DICOM but no time that a decay correction could rest on.
 _MOMENT: Final = re.compile(r"(?P<minute>\d{12})((?P<second>\d{2})(\.(?P<fraction>\d{1,6}))?)?(?P<offset>[+-]\d{4})?")
-_OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<hours>\d{2})(?P<minutes>[0-5]\d)")
+_OFFSET: Final = re.compile(r"(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>[0-5]\d)")
 
 
 def local_moment(text: str) -> datetime:

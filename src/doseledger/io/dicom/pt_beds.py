@@ -26,6 +26,7 @@ from typing import Final
 
 from doseledger.errors import TimeError
 from doseledger.io.dicom.decay import (
+    SERIES_TIME_DIFFERS,
     Administration,
     DecayState,
     averaged_to_start_factor,
@@ -81,9 +82,14 @@ def read_bed_decay(slices: Sequence[Header], administration: Administration) -> 
         first.state,
         factor=factors[beds.index(first)],
         duration_s=(max(ends) - start).total_seconds() if complete else None,
-        flags=tuple(dict.fromkeys([*(flag for bed in beds for flag in bed.state.flags), "several_beds", *flags])),
+        flags=tuple(dict.fromkeys([*first.state.flags, *_other_flags(beds), "several_beds", *flags])),
     )
     return BedDecay(state, tuple(f for f, bed in zip(factors, beds, strict=True) for _ in range(bed.n_slices)))
+
+
+def _other_flags(beds: Sequence[_Bed]) -> list[str]:
+    # Of the later beds it is a matter of course that they do not start with the series.
+    return [flag for bed in beds for flag in bed.state.flags if flag != SERIES_TIME_DIFFERS]
 
 
 def _runs(slices: Sequence[Header]) -> list[list[Header]]:

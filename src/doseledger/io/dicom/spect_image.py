@@ -26,7 +26,7 @@ class SpectProvenance:
     """Where an image comes from and what was done to its stored values; None where unknown.
 
     `injection_time` is a time of day without a date, as NM headers have it; `calibration` is what
-    turned counts into activity.
+    turned counts into activity; `utc_offset_h` is how far the header's clock is before UTC.
     """
 
     patient_id: str | None
@@ -48,6 +48,7 @@ class SpectProvenance:
     injection_datetime: datetime | None
     injection_time: time | None
     injected_activity_mbq: float | None
+    utc_offset_h: float | None
     header_half_life_h: float | None
     header_nuclide: str | None
     radiopharmaceutical: str | None
@@ -147,6 +148,7 @@ def provenance(
         injection_datetime=administration.injection_datetime,
         injection_time=administration.injection_time,
         injected_activity_mbq=None if activity_bq is None else activity_bq / BQ_PER_MBQ,
+        utc_offset_h=header.utc_offset_h,
         header_half_life_h=administration.half_life_h,
         header_nuclide=header_nuclide(header),
         radiopharmaceutical=administration.radiopharmaceutical,
