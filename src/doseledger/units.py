@@ -14,6 +14,7 @@ from doseledger.errors import UnitError
 #: Joule per keV, CODATA 2018 (exact since the redefinition of the SI in 2019).
 J_PER_KEV: Final = 1.602176634e-16
 SECONDS_PER_HOUR: Final = 3600.0
+MIN_PER_HOUR: Final = 60.0
 HOURS_PER_DAY: Final = 24.0
 BQ_PER_MBQ: Final = 1.0e6
 MBQ_PER_GBQ: Final = 1.0e3

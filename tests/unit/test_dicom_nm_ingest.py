@@ -31,6 +31,7 @@ ADMINISTRATION = {
     "infusion_min": 30.0,
     "measured_activity_mbq": 7400.0,
     "residual_activity_mbq": 50.0,
+    "time_zone": None,
 }
 SETTINGS = Config.model_validate(
     {

@@ -269,3 +269,45 @@ def test_the_dose_of_nm_headers_is_in_mbq(tmp_path: Path, dose: float, flags: tu
     image = _read(tmp_path, _in_bq(edit), None)
     assert image.provenance.injected_activity_mbq == pytest.approx(dose)
     assert image.provenance.flags == flags
+
+
+# GE StarGuide: a ring of detectors without views ---------------------------------------------------
+
+
+def _starguide(comment: str, **more: object) -> Edit:
+    def edit(dataset: Dataset) -> None:
+        del dataset.RotationInformationSequence
+        put(dataset, Manufacturer="GE MEDICAL SYSTEMS", ManufacturerModelName="StarGuide", ImageComments=comment)
+        put(dataset, **more)
+
+    return edit
+
+
+def test_the_duration_of_a_ring_camera_is_in_its_comment(tmp_path: Path) -> None:
+    edit = _starguide("$Views$0$ImagingDuration$600000$Energy$208$")
+    image = _read(tmp_path, edit, CALIBRATION)
+    assert image.provenance.calibration is not None
+    assert (image.provenance.duration_s, image.provenance.calibration.counting_s) == (600.0, 600.0)
+    assert image.provenance.flags == ("duration_from_image_comments",)
+    assert image.provenance.decay_factor_applied == pytest.approx(averaged_to_start_factor(LU_HALF_LIFE_H, 600.0))
+    # Of the counts of one detector the sensitivity needs their number.
+    with pytest.raises(TagMissingError, match="column detectors"):
+        _read(tmp_path, edit, replace(CALIBRATION, basis="detector"))
+    image = _read(tmp_path, edit, replace(CALIBRATION, basis="detector", detectors=12))
+    assert image.provenance.calibration is not None
+    assert image.provenance.calibration.counting_s == 7200.0
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "fragment"),
+    [
+        (_starguide("$ImagingDuration$600$"), QuantityError, "600 ms make no scan"),
+        (_starguide("ImagingDuration 600000"), TagMissingError, "duration of the scan is not known"),
+        (_starguide("$ImagingDuration$600000$", Manufacturer="Maker"), TagMissingError, "duration of the scan"),
+    ],
+)
+def test_a_comment_that_gives_no_duration_is_no_duration(
+    tmp_path: Path, edit: Edit, error: type[DoseledgerError], fragment: str
+) -> None:
+    with pytest.raises(error, match=fragment):
+        _read(tmp_path, edit, CALIBRATION)

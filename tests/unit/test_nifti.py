@@ -111,6 +111,36 @@ def test_images_that_cannot_be_placed_are_refused(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("form", "moved_mm", "refused"), [("sform", 3.0, True), ("qform", 3.0, True), ("sform", 0.05, False)]
+)
+def test_a_stale_position_is_refused(tmp_path: Path, form: str, moved_mm: float, refused: bool) -> None:
+    path = tmp_path / "image.nii.gz"
+    write_image(path, VALUES, GRID, dtype="float32")
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[2, 3] += moved_mm
+    getattr(image.header, f"set_{form}")(affine, code=1)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    if refused:
+        with pytest.raises(GeometryError, match=r"sform and qform.*3\.00 mm apart"):
+            read_image(path)
+    else:
+        read_image(path)
+
+
+def test_a_stale_spacing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.nii"
+    write_image(path, VALUES, GRID, dtype="float32")
+    raw = bytearray(path.read_bytes())
+    # Only the sform counts, and pixdim[1] (byte 80) is that of the image before it was resampled.
+    raw[252:254] = struct.pack("<h", 0)
+    raw[80:84] = struct.pack("<f", 1.25)
+    path.write_bytes(raw)
+    with pytest.raises(GeometryError, match="pixdim"):
+        read_image(path)
+
+
 def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError):
         read_image(tmp_path / "absent.nii.gz")

@@ -189,6 +189,22 @@ def test_yes_and_no(cohort: Cohort, cell: str, value: bool | None) -> None:
     assert administration["extravasation"] is value
 
 
+@pytest.mark.parametrize(
+    ("cell", "zone"),
+    [("Europe/Berlin", "Europe/Berlin"), ("n/a", None), ("CET+1", ...), ("../etc", ...), ("Europe", ...)],
+)
+def test_a_time_zone_is_one_of_the_list(cohort: Cohort, cell: str, zone: object) -> None:
+    for number, row in enumerate(cohort.rows["administrations"]):
+        row.append("time_zone" if number == 0 else cell)
+    plan = cohort.load()
+    if zone is ...:
+        assert "no time zone of the IANA list" in sentences(plan)[("A", "P1", 1)][0]
+    else:
+        administration = plan.cycle("A", "P1", 1).administration
+        assert administration is not None
+        assert administration["time_zone"] == zone
+
+
 def test_a_cycle_written_as_a_number_with_a_point_is_that_cycle(cohort: Cohort) -> None:
     """A spreadsheet does so; the scan must not vanish from its cycle."""
     for sheet, row in (("scans", 1), ("administrations", 1)):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -77,6 +78,17 @@ class Administration(SheetRow):
     residual_activity_mbq: float = Field(ge=0, description="Activity left in syringe and lines, MBq")
     preparation: str | None = Field(None, description="e.g. amino acids")
     extravasation: bool | None = Field(None, description="yes or no")
+    time_zone: str | None = Field(
+        None, description="Zone of the clocks of injection and scans, e.g. Europe/Berlin: summer time is accounted for"
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else ZoneInfo(value).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("no time zone of the IANA list, such as Europe/Berlin or America/New_York") from None
 
     @field_validator("injection_start", mode="before")
     @classmethod

@@ -25,6 +25,8 @@ DTYPES: Final = ("float32", "uint8", "int16", "uint16", "int32")
 SCANNER: Final = 1
 #: Units that a file may declare. Unknown is read as mm: writers that leave it out mean mm.
 READ_UNITS: Final = ("mm", "unknown")
+#: Largest distance between two statements of where a voxel lies, in mm: float32 and quaternions differ by less.
+SAME_POSITION_MM: Final = 0.1
 #: Geometry is hashed in whole steps of this, in mm (and for direction cosines in the same number):
 #: below it, files that went through float32 or decimal text differ.
 HASH_STEP_MM: Final = 1.0e-4
@@ -76,7 +78,7 @@ def read_image(path: Path) -> tuple[NDArray[Any], Grid]:
     InputMissingError, FileUnreadableError
         No such file, or not a whole NIfTI image of three dimensions.
     GeometryError
-        No position in patient space, another unit than mm, sheared axes.
+        No position in patient space or two that differ, another unit than mm, sheared axes.
     """
     image, grid = _opened(path)
     try:
@@ -110,9 +112,37 @@ def _opened(path: Path) -> tuple[Any, Grid]:
         raise GeometryError("the spacing is not in mm", path=path, value=unit, expected="mm", remedy=_REMEDY)
     x, y, z = (int(n) for n in shape)
     try:
-        return image, Grid.from_affine(np.asarray(image.affine), (z, y, x))
+        grid = Grid.from_affine(np.asarray(image.affine), (z, y, x))
     except GeometryError as error:
         raise GeometryError(error.what, path=path, value=error.value, remedy=_REMEDY) from error
+    _require_one_position(path, image)
+    return image, grid
+
+
+def _require_one_position(path: Path, image: Any) -> None:
+    """Refuse a stale affine: of two positions, or of position and spacing, a program has changed only one."""
+    header = image.header
+    if int(header["sform_code"]) and int(header["qform_code"]):
+        corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)]) * [*(n - 1 for n in image.shape), 1]
+        apart_mm = np.abs(corners @ (header.get_sform() - header.get_qform()).T).max()
+        if apart_mm > SAME_POSITION_MM:
+            raise GeometryError(
+                "the two positions of the image (sform and qform) contradict each other",
+                path=path,
+                value=f"{apart_mm:.2f} mm apart",
+                expected=f"within {SAME_POSITION_MM:g} mm",
+                remedy=_REMEDY,
+            )
+    along = np.linalg.norm(image.affine[:3, :3], axis=0)
+    spacing = np.asarray(header.get_zooms()[:3], dtype=float)
+    if np.abs((along - spacing) * image.shape).max() > SAME_POSITION_MM:
+        raise GeometryError(
+            "position and spacing (pixdim) of the image contradict each other",
+            path=path,
+            value=spacing.round(4).tolist(),
+            expected=along.round(4).tolist(),
+            remedy=_REMEDY,
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> FileUnreadableError:

@@ -57,7 +57,19 @@ FLAGS: Final[dict[str, str]] = {
     "calibration_off": "images in Bq/mL are off by more than the limit",
     "blur_changed": "blur changed by more than the limit",
     "repeatability_not_measured": "fewer than three studies: no repeatability in the uncertainty",
+    # Of images of several beds.
+    "several_beds": "several beds, brought to the start of the first one by physical decay",
+    "bed_decay_reference_assumed": "decay of the beds taken as corrected to the start of the first one",
+    "beds_interpolated": "beds interpolated onto common slices",
+    "beds_of_equal_time": "beds that were scanned at the same time, by their headers",
+    "scaled_by_private_factor": "counts scaled by a private factor of the maker",
+    "lossy_compression": "image was compressed with loss",
+    # Of clocks.
+    "clocks_may_have_been_moved": "summer time may have begun or ended between injection and scan",
+    "clocks_were_moved": "summer time began or ended between injection and scan; the hours are right",
+    "admin_across_moved_clocks": "header's decay correction reaches over a change of summer time",
     # Of NM images.
+    "duration_from_image_comments": "duration taken from the comment in the header",
     "views_counted_over_all_detectors": "views counted over all detectors",
     "duration_assumes_one_detector": "duration read as of one detector",
     "acquisition_time_may_be_completion": "acquisition time may be that of completion",

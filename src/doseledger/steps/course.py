@@ -14,7 +14,7 @@ from doseledger.regions import sums_of
 from doseledger.report.patient_page import patient_page
 from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate
 from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_rows
-from doseledger.steps.ingest import administered_mbq
+from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
 from doseledger.steps.lesion_names import with_patient_names, write_lesion_names
 from doseledger.steps.pictures import cycle_slices

@@ -17,7 +17,7 @@ from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import SCHEMAS, read_rows, write_rows
 from doseledger.nuclides import nuclide
 from doseledger.regions import hard_labels, volume_average
-from doseledger.steps.ingest import administered_mbq
+from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
 from doseledger.steps.organ_rows import Result, camera_of, region_rows

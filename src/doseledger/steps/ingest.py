@@ -2,190 +2,50 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from doseledger import __version__
-from doseledger.activity import Calibration
 from doseledger.cohort import Row
-from doseledger.errors import CrossCheckError, MixedSeriesError, RecordedError, SheetError, TimeError
-from doseledger.io.dicom import AppliedCalibration, CtImage, SpectImage, read_ct, read_spect
+from doseledger.io.dicom import AppliedCalibration, CtImage, SpectImage, open_ct, open_spect
 from doseledger.io.nifti import voxels_sha256, write_image, write_sidecar
 from doseledger.io.tables import write_rows
-from doseledger.nuclides import Nuclide, nuclide
+from doseledger.nuclides import nuclide
+from doseledger.steps.cross_check import administered_mbq, check_cycle, clock_flags, time_h
 from doseledger.steps.layout import scan_file
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ, SECONDS_PER_HOUR
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 TAKES_REFUSED: Final = False
 
-#: A header's half-life that differs more is that of another nuclide.
-HALF_LIFE_TOLERANCE_REL: Final = 0.02
 #: Activity in the field over administered activity decayed to the scan (plausibility gate).
 LARGEST_RETAINED_FRACTION: Final = 1.10
-#: What a sensitivity does not mean anything without.
-_CALIBRATION_COLUMNS: Final = ("sensitivity_geometry", "sensitivity_date", "sensitivity_basis")
-_MIN_PER_DAY: Final = 24 * 60
 
 
 def step(job: Job) -> None:
     """Read every time point of a cycle; one that must not be used refuses the cycle."""
-    if job.rows["problems"]:
-        raise RecordedError(**job.rows["problems"][0])
     administration = job.rows["administration"]
-    source = nuclide(administration["nuclide"])
-    cameras = {c["camera"]: c for c in job.rows["cameras"]}
+    scans = check_cycle(job.rows, job.settings, open_spect=open_spect, open_ct=open_ct)
     rows: list[Row] = []
-    spects: list[SpectImage] = []
-    for scan in job.rows["scans"]:
-        camera = cameras[scan["camera"]]
-        spect = read_spect(_path(job, scan["spect"]), calibration=_calibration(camera), nuclide=source)
-        ct = read_ct(_path(job, scan["ct"])) if scan["ct"] else None
-        _cross_check(spect, administration, source, job.settings, scan)
-        _check_sequence([*spects, spect], scan)
-        spects.append(spect)
-        row = _acquisition(spect, ct, administration, source, camera)
-        rows.append({**job.key, "time_point": scan["time_point"], **row, "data_origin": job.rows["data_origin"]})
-        _write_images(job, scan, spect, ct, row)
+    while scans:
+        # Taken off the list: the pixels of one time point at a time are in memory.
+        scan = scans.pop(0)
+        spect, ct = scan.spect.read(), scan.ct.read() if scan.ct else None
+        row = _acquisition(spect, ct, administration, scan.camera)
+        row["flags"] += clock_flags(scan.spect.inspection, administration)
+        rows.append({**job.key, "time_point": scan.row["time_point"], **row, "data_origin": job.rows["data_origin"]})
+        _write_images(job, scan.row, spect, ct, row)
     write_rows(job.out, "acquisition", rows)
 
 
-def _path(job: Job, relative: str) -> Path:
-    return Path(job.rows["base"]) / relative
-
-
-def _calibration(camera: Row) -> Calibration | None:
-    """What the camera sheet declares for images in counts; None where it declares no sensitivity."""
-    if camera["sensitivity_cps_per_mbq"] is None:
-        return None
-    for column in _CALIBRATION_COLUMNS:
-        if camera[column] is None:
-            raise SheetError(
-                f"camera {camera['camera']} has a sensitivity, but not what it refers to",
-                path="cameras.tsv",
-                tag=column,
-            )
-    window = camera["energy_window_kev"]
-    low, high = map(float, window.split("-")) if window else (None, None)
-    return Calibration(
-        sensitivity_cps_per_mbq=camera["sensitivity_cps_per_mbq"],
-        basis=camera["sensitivity_basis"],
-        geometry=camera["sensitivity_geometry"],
-        date=date.fromisoformat(camera["sensitivity_date"]),
-        detectors=camera["detectors"],
-        energy_window_kev=None if low is None or high is None else (low, high),
-        dead_time_us=camera["dead_time_us"],
-    )
-
-
-def time_zero(administration: Row) -> datetime:
-    """Middle of the infusion: where all times of the ledger count from."""
-    start = datetime.fromisoformat(administration["injection_start"])
-    return start + timedelta(minutes=administration["infusion_min"]) / 2
-
-
-def administered_mbq(administration: Row) -> float:
-    return float(administration["measured_activity_mbq"] - administration["residual_activity_mbq"])
-
-
-def _cross_check(spect: SpectImage, administration: Row, source: Nuclide, settings: Row, scan: Row) -> None:
-    """Header against sheet: a contradiction is never resolved by taking one of the two."""
+def _acquisition(spect: SpectImage, ct: CtImage | None, administration: Row, camera: Row) -> dict[str, Any]:
     header = spect.provenance
-    path = scan["spect"]
-    injection = datetime.fromisoformat(administration["injection_start"])
-    if spect.scan_start <= injection:
-        raise TimeError(
-            "the scan starts before the injection",
-            path=path,
-            tag="injection_start",
-            value=_apart(spect.scan_start, injection),
-            expected="a scan after the injection",
-        )
-    _cross_check_injection(spect, injection, settings["injection_tolerance_min"], path)
-    if header.injected_activity_mbq is not None:
-        measured = administration["measured_activity_mbq"]
-        if abs(header.injected_activity_mbq / measured - 1.0) > settings["activity_tolerance_rel"]:
-            raise CrossCheckError(
-                "administered activity of header and sheet differ",
-                path=path,
-                tag="RadionuclideTotalDose (0018,1074)",
-                value=f"{header.injected_activity_mbq:g} MBq",
-                expected=f"{measured:g} MBq",
-            )
-    half_life_h = header.header_half_life_h
-    if half_life_h is not None and abs(half_life_h / source.half_life_h - 1.0) > HALF_LIFE_TOLERANCE_REL:
-        raise CrossCheckError(
-            f"the header's half-life is not that of {source.name}",
-            path=path,
-            tag="RadionuclideHalfLife (0018,1075)",
-            value=f"{half_life_h:g} h",
-            expected=f"{source.half_life_h:g} h",
-        )
-
-
-def _cross_check_injection(spect: SpectImage, injection: datetime, tolerance_min: float, path: str) -> None:
-    """NM headers have a time of day without a date: only that can be compared, around midnight too."""
-    header = spect.provenance
-    if header.injection_datetime is not None:
-        tag, value = "RadiopharmaceuticalStartDateTime (0018,1078)", _apart(header.injection_datetime, injection)
-        difference_min = abs((header.injection_datetime - injection).total_seconds()) / 60.0
-    elif header.injection_time is not None:
-        tag, value = "RadiopharmaceuticalStartTime (0018,1072)", f"{header.injection_time:%H:%M}"
-        difference_min = abs(_minute_of_day(header.injection_time) - _minute_of_day(injection.time()))
-        difference_min = min(difference_min, _MIN_PER_DAY - difference_min)
-    else:
-        return
-    if difference_min > tolerance_min:
-        raise CrossCheckError(
-            "injection time of header and sheet differ",
-            path=path,
-            tag=tag,
-            value=value,
-            expected=f"within {tolerance_min:g} min of the sheet",
-        )
-
-
-def _minute_of_day(clock: time) -> float:
-    return clock.hour * 60.0 + clock.minute + clock.second / 60.0
-
-
-def _apart(time: datetime, reference: datetime) -> str:
-    """An interval for a message: what goes into a table never holds a date."""
-    hours = (time - reference).total_seconds() / SECONDS_PER_HOUR
-    return f"{abs(hours):.2f} h {'after' if hours > 0 else 'before'} it"
-
-
-def _check_sequence(spects: list[SpectImage], scan: Row) -> None:
-    """One patient, distinct scans, in order of time."""
-    latest = spects[-1]
-    for earlier in spects[:-1]:
-        if earlier.provenance.patient_id != latest.provenance.patient_id:
-            raise MixedSeriesError(
-                "the scans of the cycle belong to two patients", path=scan["spect"], tag="PatientID (0010,0020)"
-            )
-        if earlier.provenance.series_uid == latest.provenance.series_uid:
-            raise SheetError("the same series is listed at two time points", path=scan["spect"], tag="spect")
-        if earlier.scan_start >= latest.scan_start:
-            raise TimeError(
-                "the time points are not in order of time",
-                path=scan["spect"],
-                tag="time_point",
-                value=_apart(latest.scan_start, earlier.scan_start),
-                expected="a scan after the one before it",
-            )
-
-
-def _acquisition(
-    spect: SpectImage, ct: CtImage | None, administration: Row, source: Nuclide, camera: Row
-) -> dict[str, Any]:
-    header = spect.provenance
-    time_h = (spect.scan_start - time_zero(administration)).total_seconds() / SECONDS_PER_HOUR
+    source = nuclide(administration["nuclide"])
+    hours = time_h(spect.scan_start, administration)
     total = float(spect.array_bq_per_ml.sum(dtype="float64")) * spect.grid.voxel_volume_ml / BQ_PER_MBQ
-    left = administered_mbq(administration) * 0.5 ** (time_h / source.half_life_h)
+    left = administered_mbq(administration) * 0.5 ** (hours / source.half_life_h)
     flags = list(header.flags)
     if header.header_nuclide not in (None, source.name):
         flags.append("nuclide_in_header_differs")
@@ -197,7 +57,7 @@ def _acquisition(
         flags.append("more_activity_than_administered")
     z, y, x = spect.grid.spacing_mm
     return {
-        "time_h": time_h,
+        "time_h": hours,
         "duration_s": header.duration_s,
         "camera": camera["camera"],
         "manufacturer": header.manufacturer,

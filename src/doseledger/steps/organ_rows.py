@@ -23,7 +23,7 @@ from doseledger.regions import RegionSpec, dose_flags, pair_flags, sums_of
 from doseledger.statistics.radiobiology import bed_gy, eqd2_gy, g_factor
 from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
-from doseledger.steps.ingest import administered_mbq
+from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -48,8 +48,51 @@ class CtImage:
     provenance: CtProvenance
 
 
+@dataclass(frozen=True)
+class CtInspection:
+    """All that the headers of a CT series say; what they must not say has been refused.
+
+    Left to the pixels: that they can be decoded, and the flag ``padding_set_to_air``.
+    """
+
+    grid: Grid
+    provenance: CtProvenance
+
+
+@dataclass(frozen=True, eq=False)
+class CtSource:
+    """A CT whose headers have been inspected and whose pixels can be read."""
+
+    inspection: CtInspection
+    slices: tuple[Header, ...]
+
+    def read(self) -> CtImage:
+        """Decode the pixels.
+
+        Raises
+        ------
+        FileUnreadableError
+            They cannot be decoded.
+        """
+        array = np.empty(self.inspection.grid.shape, dtype=np.float32)
+        padded = False
+        for z, header in enumerate(self.slices):
+            slope, intercept = rescale(header)
+            stored = stored_values(header)
+            array[z] = stored * slope + intercept
+            # A filler inside the range of tissue is left alone: there it cannot be told from CT numbers.
+            outside = _outside(header, stored) & (array[z] < AIR_HU)
+            array[z][outside] = AIR_HU
+            padded = padded or bool(outside.any())
+        known = self.inspection.provenance
+        flags = (*known.flags, *(("padding_set_to_air",) if padded else ()))
+        return CtImage(array, self.inspection.grid, replace(known, flags=flags))
+
+
 def read_ct(paths: Paths) -> CtImage:
     """Read a CT series of one slice per file.
+
+    What the headers alone can tell is that of `inspect_ct`, by the same code.
 
     Parameters
     ----------
@@ -67,24 +110,25 @@ def read_ct(paths: Paths) -> CtImage:
     TagMissingError, QuantityError
         The scale is missing or not positive.
     """
+    return open_ct(paths).read()
+
+
+def inspect_ct(paths: Paths) -> CtInspection:
+    """What the headers of a CT series tell; raises what `read_ct` raises before it decodes pixels."""
+    return open_ct(paths).inspection
+
+
+def open_ct(paths: Paths) -> CtSource:
+    """Inspect the headers of a CT series, and have its pixels at hand."""
     headers = read_headers(paths, {CT_STORAGE: "CT, one slice per file"})
     _require_axial(headers)
     require_same(headers, "RescaleType", "the slices differ in what their values mean")
     flags = _require_hounsfield(headers[0])
     stack = stack_slices(headers)
-    array = np.empty(stack.grid.shape, dtype=np.float32)
-    padded = False
-    for z, header in enumerate(stack.slices):
-        slope, intercept = rescale(header)
-        stored = stored_values(header)
-        array[z] = stored * slope + intercept
-        # A filler inside the range of tissue is left alone: there it cannot be told from CT numbers.
-        outside = _outside(header, stored) & (array[z] < AIR_HU)
-        array[z][outside] = AIR_HU
-        padded = padded or bool(outside.any())
-    if padded:
-        flags = (*flags, "padding_set_to_air")
-    return CtImage(array, stack.grid, _provenance(stack.first, (*stack.flags, *flags)))
+    for header in stack.slices:
+        rescale(header)
+        _filler(header)
+    return CtSource(CtInspection(stack.grid, _provenance(stack.first, (*stack.flags, *flags))), stack.slices)
 
 
 def _require_axial(headers: Sequence[Header]) -> None:
@@ -122,12 +166,16 @@ def _require_hounsfield(header: Header) -> tuple[str, ...]:
 
 def _outside(header: Header, stored: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Pixels outside the reconstructed circle: they hold a filler and no CT number."""
-    filler = header.number("PixelPaddingValue")
-    if filler is None:
-        return np.zeros(stored.shape, dtype=np.bool_)
-    limit = header.number("PixelPaddingRangeLimit")
-    low, high = sorted((filler, filler if limit is None else limit))
+    low, high = _filler(header) or (np.inf, -np.inf)
     return np.asarray((stored >= low) & (stored <= high))
+
+
+def _filler(header: Header) -> tuple[float, float] | None:
+    filler, limit = (header.number(k) for k in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if filler is None:
+        return None
+    other = filler if limit is None else limit
+    return min(filler, other), max(filler, other)
 
 
 def _provenance(header: Header, flags: tuple[str, ...]) -> CtProvenance:

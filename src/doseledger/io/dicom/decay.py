@@ -21,6 +21,7 @@ PLAUSIBLE_ACTIVITY_BQ: Final = (1.0e6, 1.0e12)
 #: The start of the series and of the acquisition are the same moment within this, in s.
 SAME_START_TOLERANCE_S: Final = 1.0
 MS_PER_S: Final = 1.0e3
+SERIES_TIME_DIFFERS: Final = "series_and_acquisition_time_differ"
 
 _T = TypeVar("_T")
 
@@ -225,7 +226,7 @@ def read_scan_start(header: Header) -> tuple[datetime, list[str]]:
     # START refers to the start of the series. It is often the time of a later reconstruction, so
     # the acquisition wins; the difference is made known.
     same = series is None or abs(series - acquisition) <= timedelta(seconds=SAME_START_TOLERANCE_S)
-    return acquisition, [] if same else ["series_and_acquisition_time_differ"]
+    return acquisition, [] if same else [SERIES_TIME_DIFFERS]
 
 
 def _duration_s(header: Header) -> float | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -22,8 +21,10 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from doseledger.errors import FileUnreadableError, InputMissingError, QuantityError, TagMissingError, TimeError
+from doseledger.io.dicom.moments import local_moment, offset_moment, utc_offset
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -34,13 +35,13 @@ SIDE_FILES: Final = ("dicomdir", ".*", "*.txt", "*.md", "license*", "readme*", "
 #: What pydicom raises on damaged data, from the file as a whole or from one element of it.
 DAMAGED: Final = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, struct.error, zlib.error)
 
-_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
-_DATE: Final = r"(?P<date>\d{8})"
-# Hours alone are legal DICOM but no time that a decay correction could rest on.
-_TIME: Final = r"(?P<minute>\d{4})((?P<second>\d{2})(\.(?P<fraction>\d{1,6}))?)?"
-_OFFSET: Final = r"(?P<offset>[+-]\d{4})"
 #: Completes a time of day where the rules for moments are to be applied to it.
 _ANY_DAY: Final = "20000101"
+_ZONE: Final = "TimezoneOffsetFromUTC"
+_T = TypeVar("_T")
+_UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+#: Larger elements, pixels above all, stay in the file until they are asked for, in bytes.
+_DEFERRED_FROM: Final = 4096
 
 
 def is_side_file(path: Path) -> bool:
@@ -164,6 +165,31 @@ class Header:
             )
         return numbers
 
+    def private_number(self, group: int, creator: str, element: int) -> float | None:
+        """A single finite number of a maker's own element; None if it is absent.
+
+        Raises
+        ------
+        QuantityError
+            It is no finite number.
+        """
+        try:
+            with quiet():
+                value = self.dataset.private_block(group, creator)[element].value
+            # A transfer without explicit types leaves text in bytes.
+            number = float(value.decode("ascii") if isinstance(value, bytes) else value)
+        except KeyError:
+            return None
+        except DAMAGED:
+            number = math.nan
+        if not math.isfinite(number):
+            raise QuantityError(
+                "the private header value is not a finite number",
+                path=self.path,
+                tag=f"{creator} ({group:04X},xx{element:02X})",
+            )
+        return number
+
     def items(self, keyword: str) -> tuple[Header, ...]:
         """Items of a sequence; empty if it is absent."""
         return tuple(Header(self.path, item) for item in self.value(keyword) or ())
@@ -179,8 +205,9 @@ class Header:
         day, clock = self.text(date), self.text(time)
         if day is None or clock is None:
             return None
-        found = re.fullmatch(f"{_DATE} {_TIME}", f"{day} {clock}")
-        return self._moment(found, f"{tag_name(date)}, {tag_name(time)}", f"{day} {clock}")
+        return self._parsed(
+            lambda: local_moment(f"{day}{clock}"), f"{tag_name(date)}, {tag_name(time)}", f"{day} {clock}"
+        )
 
     def stamp(self, keyword: str, *, local_offset: str | None = None) -> datetime | None:
         """Moment from a DT element, as local time of the header; None if it is absent.
@@ -198,9 +225,8 @@ class Header:
         text = self.text(keyword)
         if text is None:
             return None
-        found = re.fullmatch(f"{_DATE}{_TIME}({_OFFSET})?", text)
-        moment = self._moment(found, tag_name(keyword), text)
-        if not found or not found["offset"]:
+        moment, offset = self._parsed(lambda: offset_moment(text), tag_name(keyword), text)
+        if offset is None:
             return moment
         if local_offset is None:
             raise TimeError(
@@ -209,7 +235,7 @@ class Header:
                 tag=tag_name(keyword),
                 value=text,
             )
-        return moment + _utc_offset(local_offset) - _utc_offset(found["offset"])
+        return moment + self._parsed(lambda: utc_offset(local_offset), tag_name(_ZONE), local_offset) - offset
 
     def clock(self, keyword: str) -> time | None:
         """Time of day of a TM element; None if it is absent.
@@ -222,24 +248,35 @@ class Header:
         text = self.text(keyword)
         if text is None:
             return None
-        found = re.fullmatch(f"{_DATE}{_TIME}", f"{_ANY_DAY}{text}")
-        return self._moment(found, tag_name(keyword), text).time()
+        return self._parsed(lambda: local_moment(f"{_ANY_DAY}{text}"), tag_name(keyword), text).time()
 
-    def _moment(self, found: re.Match[str] | None, tag: str, text: str) -> datetime:
-        if found:
-            digits = found["date"] + found["minute"] + (found["second"] or "00")
-            microseconds = int((found["fraction"] or "0").ljust(6, "0"))
-            try:
-                return datetime.strptime(digits, "%Y%m%d%H%M%S") + timedelta(microseconds=microseconds)
-            except ValueError:
-                pass
-        raise TimeError(
-            "the moment cannot be read", path=self.path, tag=tag, value=text, expected="YYYYMMDD HHMMSS.FFFFFF"
-        )
+    @property
+    def utc_offset_h(self) -> float | None:
+        """How far the header's times are before UTC; None if it does not say.
+
+        Raises
+        ------
+        TimeError
+            TimezoneOffsetFromUTC (0008,0201) is malformed.
+        """
+        text = self.text(_ZONE)
+        if text is None:
+            return None
+        return self._parsed(lambda: utc_offset(text), tag_name(_ZONE), text) / timedelta(hours=1)
+
+    def _parsed(self, parse: Callable[[], _T], tag: str, text: str) -> _T:
+        try:
+            return parse()
+        except ValueError:
+            raise TimeError(
+                "the moment cannot be read", path=self.path, tag=tag, value=text, expected="YYYYMMDD HHMMSS.FFFFFF"
+            ) from None
 
 
 def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
-    """Read one file: all of it, or with `tags` only these elements and no pixels.
+    """Read the header of one file; with `tags` only these elements and nothing of the pixels.
+
+    Pixels are read when they are asked for, but that they are there in full is checked at once.
 
     Raises
     ------
@@ -249,13 +286,20 @@ def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
     try:
         with quiet():
             dataset = pydicom.dcmread(
-                path, specific_tags=None if tags is None else list(tags), stop_before_pixels=tags is not None
+                path,
+                specific_tags=None if tags is None else list(tags),
+                stop_before_pixels=tags is not None,
+                defer_size=_DEFERRED_FROM,
             )
+            if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                # Elements of a deflated file have no place in it that one could come back to.
+                dataset = pydicom.dcmread(path)
+        size = path.stat().st_size
     except InvalidDicomError as error:
         raise FileUnreadableError("the file is not DICOM", path=path) from error
     except DAMAGED as error:
         raise FileUnreadableError(f"the file cannot be read as DICOM: {error}", path=path) from error
-    if _ends_early(dataset.file_meta) or _ends_early(dataset):
+    if _ends_early(dataset.file_meta, size) or _ends_early(dataset, size):
         raise FileUnreadableError("the file is truncated: it ends in the middle of an element", path=path)
     return Header(path, dataset)
 
@@ -271,15 +315,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _ends_early(dataset: Dataset) -> bool:
-    # pydicom takes what is left of a file as the value of its last element, however short.
+def _ends_early(dataset: Dataset, file_size: int) -> bool:
+    # pydicom takes what is left of a file as the value of its last element, however short, and of a
+    # value that it leaves in the file it does not look for the end.
     return any(
-        isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH and len(e.value or b"") < e.length
+        len(e.value) < e.length if e.value is not None else e.value_tell + e.length > file_size
         for e in dataset.values()
+        if isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH
     )
-
-
-def _utc_offset(text: str) -> timedelta:
-    sign = -1 if text.startswith("-") else 1
-    digits = text.lstrip("+-")
-    return sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))

@@ -16,14 +16,14 @@ from pydicom.datadict import keyword_for_tag
 
 from doseledger.activity import Calibration
 from doseledger.errors import EnergyWindowError, GeometryError, ModalityError, SlicesMissingError, TagMissingError
-from doseledger.geometry import Grid
-from doseledger.io.dicom.decay import Administration, DecayState, read_administration, read_scan_start
+from doseledger.io.dicom.decay import read_administration, read_scan_start
 from doseledger.io.dicom.headers import Header, tag_name
-from doseledger.io.dicom.nm_counts import AppliedCalibration, calibrate
+from doseledger.io.dicom.nm_counts import apply_calibration
+from doseledger.io.dicom.nm_geometry import read_grid
 from doseledger.io.dicom.nm_scale import NmScale, read_scale
 from doseledger.io.dicom.nm_time import read_nm_decay, read_rotation
 from doseledger.io.dicom.series import stored_values
-from doseledger.io.dicom.stack import ORIENTATION_TOLERANCE, image_axes, series_flags, step_differs, vector
+from doseledger.io.dicom.spect_image import SpectInspection, SpectSource, provenance
 from doseledger.io.dicom.tracer import header_nuclide
 from doseledger.io.dicom.windows import photopeak_windows, read_windows, require_one_window, window_text
 from doseledger.nuclides import Nuclide, nuclide
@@ -32,25 +32,9 @@ from doseledger.units import BQ_PER_MBQ
 NM_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.20"
 RECONSTRUCTION: Final = "RECON TOMO"
 TRANSMISSION: Final = "TRANSMISSION"
-#: Positions of one image that differ by more contradict each other, in mm.
-SAME_POSITION_TOLERANCE_MM: Final = 0.1
 #: What frames of one volume may be sorted by; the last two must not change within it.
 _DIMENSIONS: Final = ("SliceVector", "EnergyWindowVector", "DetectorVector", "RotationVector")
 _CONSTANT: Final = _DIMENSIONS[2:]
-
-
-@dataclass(frozen=True, eq=False)
-class NmVolume:
-    """Activity concentration at scan start, float32 ``(z, y, x)``, Bq/mL, and what it was read from."""
-
-    array_bq_per_ml: NDArray[np.float32]
-    grid: Grid
-    scale: NmScale
-    decay: DecayState
-    administration: Administration
-    energy_window_kev: str | None
-    calibration: AppliedCalibration | None
-    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +46,8 @@ class _Frames:
     flags: tuple[str, ...]
 
 
-def read_nm_volume(header: Header, calibration: Calibration | None, source: Nuclide | None) -> NmVolume:
-    """Read an NM file of Image Type RECON TOMO.
+def open_nm(header: Header, calibration: Calibration | None, source: Nuclide | None) -> SpectSource:
+    """Inspect an NM file of Image Type RECON TOMO.
 
     C = (stored * slope + intercept) * unit factor * decay factor, where for counts the unit factor
     is 1e6 / (T S V) of the calibration (`activity.counts_to_bq_per_ml`).
@@ -92,24 +76,30 @@ def read_nm_volume(header: Header, calibration: Calibration | None, source: Nucl
     scale = read_scale(header)
     frames = _read_frames(header)
     chosen, window_kev, window_flags = _choose_frames(header, frames, scale, calibration, source)
-    grid, upwards, grid_flags = _read_grid(header, len(chosen))
+    grid, upwards, grid_flags = read_grid(header, len(chosen))
     administration = read_administration(header, bq_per_unit=BQ_PER_MBQ)
     rotation = read_rotation(header, None if calibration is None else calibration.detectors)
     decay = read_nm_decay(header, administration, source, rotation, read_scan_start(header))
-    stored = stored_values(header, frames=len(frames.slices))
-    values = scale.apply(header, stored[chosen if upwards else chosen[::-1]])
-    applied = None
-    if scale.bq_per_ml is None:
-        day = decay.scan_start.date()
-        values, applied = calibrate(header, values, stored, calibration, rotation, day, grid.voxel_volume_ml)
-    else:
-        values *= scale.bq_per_ml
-    return NmVolume(
-        array_bq_per_ml=(values * decay.factor).astype(np.float32),
-        grid=grid,
-        scale=scale,
-        decay=decay,
-        administration=administration,
+    day = decay.scan_start.date()
+    applied = apply_calibration(header, calibration, rotation, day) if scale.is_counts else None
+
+    def pixels() -> NDArray[np.float32]:
+        stored = stored_values(header, frames=len(frames.slices))
+        values = scale.apply(header, stored[chosen if upwards else chosen[::-1]])
+        if applied is not None:
+            applied.require_camera_events(header, stored)
+            values = applied.concentration(values, grid.voxel_volume_ml)
+        elif scale.bq_per_ml is not None:
+            values *= scale.bq_per_ml
+        return (values * decay.factor).astype(np.float32)
+
+    known = provenance(
+        header,
+        administration,
+        decay,
+        modality="NM",
+        unit=scale.unit,
+        unit_source=scale.unit_source,
         energy_window_kev=window_kev,
         calibration=applied,
         flags=(
@@ -120,7 +110,9 @@ def read_nm_volume(header: Header, calibration: Calibration | None, source: Nucl
             *(() if rotation is None else rotation.flags),
             *(() if applied is None else applied.flags),
         ),
+        n_files=1,
     )
+    return SpectSource(SpectInspection(grid, decay.scan_start, known), pixels)
 
 
 def _require_reconstruction(header: Header) -> None:
@@ -237,68 +229,3 @@ def _in_order(
     if np.any(np.diff(order) < 0):
         flags.append("frames_not_in_order_of_slices")
     return selected[order]
-
-
-def _read_grid(header: Header, slices: int) -> tuple[Grid, bool, tuple[str, ...]]:
-    """The grid, whether slices go along its slice axis or against it, and flags.
-
-    ImagePositionPatient (0020,0032) is that of slice 1; the sign of SpacingBetweenSlices (0018,0088)
-    says whether the others follow along the normal or against it. Source: DICOM PS3.3 C.8.4.15.
-    """
-    places = [*header.items("DetectorInformationSequence"), header]
-    row_axis, column_axis, position, flags = _read_place(places)
-    spacing_y, spacing_x = header.required_numbers("PixelSpacing", 2)
-    step, step_flags = _read_step(header)
-    normal = np.cross(row_axis, column_axis)
-    lowest = position if step > 0 else position + normal * step * (slices - 1)
-    grid = Grid(
-        shape=(slices, int(header.required_number("Rows")), int(header.required_number("Columns"))),
-        spacing_mm=(abs(step), spacing_y, spacing_x),
-        origin_mm=vector(lowest),
-        direction=(vector(normal), vector(column_axis), vector(row_axis)),
-    )
-    return grid, step > 0, (*series_flags(header, abs(step)), *flags, *step_flags)
-
-
-def _read_place(
-    places: list[Header],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], tuple[str, ...]]:
-    """Row axis, column axis and position: of the first detector that has them, else of the image."""
-    oriented = [p for p in places if p.numbers("ImageOrientationPatient")] or places[-1:]
-    positioned = [p for p in places if p.numbers("ImagePositionPatient")] or places[-1:]
-    axes = image_axes(oriented[0])
-    for other in oriented[1:]:
-        if not np.allclose(image_axes(other), axes, atol=ORIENTATION_TOLERANCE):
-            raise GeometryError(
-                "the detectors contradict each other in the orientation of the image",
-                path=other.path,
-                tag=tag_name("ImageOrientationPatient"),
-                value=other.text("ImageOrientationPatient"),
-                expected=oriented[0].text("ImageOrientationPatient"),
-            )
-    positions = np.array([p.required_numbers("ImagePositionPatient", 3) for p in positioned])
-    conflict = np.max(np.abs(positions - positions[0])) > SAME_POSITION_TOLERANCE_MM
-    return *axes, positions[0], ("detector_positions_conflict",) if conflict else ()
-
-
-def _read_step(header: Header) -> tuple[float, tuple[str, ...]]:
-    step, thickness = (header.number(k) for k in ("SpacingBetweenSlices", "SliceThickness"))
-    flags: tuple[str, ...] = ()
-    if step is None:
-        if thickness is None:
-            raise TagMissingError(
-                "the header has neither the spacing nor the thickness of the slices",
-                path=header.path,
-                tag=f"{tag_name('SpacingBetweenSlices')}, {tag_name('SliceThickness')}",
-            )
-        step, flags = thickness, ("spacing_from_thickness",)
-    elif thickness is not None and thickness > abs(step) and step_differs(thickness, abs(step)):
-        flags = ("slices_thicker_than_step",)
-    if step == 0:
-        raise GeometryError(
-            "the slices have no distance from each other",
-            path=header.path,
-            tag=tag_name("SpacingBetweenSlices"),
-            value=step,
-        )
-    return step, flags

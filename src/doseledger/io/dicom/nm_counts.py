@@ -42,24 +42,38 @@ class AppliedCalibration:
     dead_time_factor: float | None
     flags: tuple[str, ...]
 
+    def concentration(self, counts: NDArray[np.float64], voxel_ml: float) -> NDArray[np.float64]:
+        """Mean activity concentration over the scan, Bq/mL, of counts in the photopeak."""
+        return counts_to_bq_per_ml(
+            counts * (self.dead_time_factor or 1.0),
+            duration_s=self.counting_s,
+            sensitivity_cps_per_mbq=self.sensitivity_cps_per_mbq,
+            voxel_ml=voxel_ml,
+        )
 
-def calibrate(
-    header: Header,
-    counts: NDArray[np.float64],
-    all_stored: NDArray[np.float64],
-    calibration: Calibration | None,
-    rotation: Rotation | None,
-    day: date,
-    voxel_ml: float,
-) -> tuple[NDArray[np.float64], AppliedCalibration]:
-    """Mean activity concentration over the scan, Bq/mL, and what it rests on.
+    def require_camera_events(self, header: Header, stored: NDArray[np.float64]) -> None:
+        """Of a dead-time correction: that it rests on events of the camera, not on the sum of the voxels.
+
+        Raises
+        ------
+        TagMissingError
+            CountsAccumulated (0018,0070) is the sum of the stored values.
+        """
+        voxel_sum = float(stored.sum())
+        events = header.number("CountsAccumulated")
+        if self.dead_time_factor is None or events is None:
+            return
+        if abs(events - voxel_sum) <= SAME_SUM_TOLERANCE_REL * abs(voxel_sum):
+            raise _no_events(header, events)
+
+
+def apply_calibration(
+    header: Header, calibration: Calibration | None, rotation: Rotation | None, day: date
+) -> AppliedCalibration:
+    """How counts become activity.
 
     Parameters
     ----------
-    counts
-        Of the photopeak, ``(z, y, x)``.
-    all_stored
-        All stored values of the file.
     day
         Of the scan.
 
@@ -87,27 +101,18 @@ def calibrate(
             tag=f"{tag_name('RotationInformationSequence')}, {tag_name('ActualFrameDuration')}",
         )
     detectors = _detectors(header, calibration, rotation)
-    counting_s = calibration.counting_s(rotation.wall_clock_s, detectors)
-    dead_time = _dead_time_factor(header, all_stored, calibration, rotation.wall_clock_s * detectors)
-    concentration = counts_to_bq_per_ml(
-        counts * (dead_time or 1.0),
-        duration_s=counting_s,
-        sensitivity_cps_per_mbq=calibration.sensitivity_cps_per_mbq,
-        voxel_ml=voxel_ml,
-    )
     age_days = calibration.age_days(day)
     flags = ["calibrated_after_the_scan"] if age_days < 0 else []
     flags += ["calibration_older_than_a_year"] if age_days > OLDEST_CALIBRATION_DAYS else []
-    applied = AppliedCalibration(
+    return AppliedCalibration(
         sensitivity_cps_per_mbq=calibration.sensitivity_cps_per_mbq,
         basis=calibration.basis,
         geometry=calibration.geometry,
-        counting_s=counting_s,
+        counting_s=calibration.counting_s(rotation.wall_clock_s, detectors),
         age_days=age_days,
-        dead_time_factor=dead_time,
+        dead_time_factor=_dead_time_factor(header, calibration, rotation.wall_clock_s * detectors),
         flags=tuple(flags),
     )
-    return concentration, applied
 
 
 def _detectors(header: Header, calibration: Calibration, rotation: Rotation) -> int:
@@ -125,20 +130,21 @@ def _detectors(header: Header, calibration: Calibration, rotation: Rotation) -> 
     )
 
 
-def _dead_time_factor(
-    header: Header, all_stored: NDArray[np.float64], calibration: Calibration, detector_s: float
-) -> float | None:
+def _dead_time_factor(header: Header, calibration: Calibration, detector_s: float) -> float | None:
     """From the events of the acquisition, which makers keep in the header of its reconstruction."""
     if not calibration.dead_time_us:
         return None
     events = header.number("CountsAccumulated")
-    voxel_sum = float(all_stored.sum())
-    if events is None or events <= 0 or abs(events - voxel_sum) <= SAME_SUM_TOLERANCE_REL * abs(voxel_sum):
-        raise TagMissingError(
-            "a dead time is declared, but the header does not hold the number of events that were acquired",
-            path=header.path,
-            tag=tag_name("CountsAccumulated"),
-            value=events,
-            remedy="Export the reconstruction with the counts of its acquisition, or leave dead_time_us empty.",
-        )
+    if events is None or events <= 0:
+        raise _no_events(header, events)
     return paralysable_factor(events / detector_s, dead_time_us=calibration.dead_time_us)
+
+
+def _no_events(header: Header, found: float | None) -> TagMissingError:
+    return TagMissingError(
+        "a dead time is declared, but the header does not hold the number of events that were acquired",
+        path=header.path,
+        tag=tag_name("CountsAccumulated"),
+        value=found,
+        remedy="Export the reconstruction with the counts of its acquisition, or leave dead_time_us empty.",
+    )

@@ -9,6 +9,7 @@ counted, and what is known of the maker must not contradict it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
@@ -31,6 +32,10 @@ ARC_TOLERANCE_DEG: Final = 10.0
 FULL_TURN_DEG: Final = 360.0
 #: A shorter scan is no tomography of therapy activities: the duration of a view was written in s, not ms.
 SHORTEST_SCAN_S: Final = 30.0
+
+#: How the ring-shaped StarGuide of GE writes its duration into ImageComments (0020,4000), in ms; what it
+#: has of views is none of detectors that turn. Source: github.com/bamf-health/starguide-phantom (suv.py).
+_COMMENTED_MS: Final = re.compile(r"\$ImagingDuration\$(\d+)\$")
 
 Counting = Literal["per_detector", "pooled"]
 #: How makers count views, by the beginning of Manufacturer (0008,0070): used to refuse, never to decide.
@@ -58,7 +63,7 @@ class Rotation:
 
 
 def read_rotation(header: Header, declared_detectors: int | None) -> Rotation | None:
-    """Duration from RotationInformationSequence (0054,0052); None if it is absent.
+    """Duration from ImageComments of a GE StarGuide, else from RotationInformationSequence (0054,0052); None without.
 
     Wall-clock time is ActualFrameDuration (0018,1242, ms per angular position) times the views of
     one detector. With n detectors, an arc of 360/n degrees means that the views were counted per
@@ -74,6 +79,10 @@ def read_rotation(header: Header, declared_detectors: int | None) -> Rotation | 
     QuantityError
         A duration or number of views that cannot be.
     """
+    commented = _COMMENTED_MS.search(header.text("ImageComments") or "")
+    if commented and (header.text("Manufacturer") or "").upper().startswith("GE "):
+        total_s = _plausible_s(header, float(commented[1]) / MS_PER_S, "ImageComments", f"{commented[1]} ms")
+        return Rotation(total_s, _detectors(header, declared_detectors), True, ("duration_from_image_comments",))
     items = header.items("RotationInformationSequence")
     if not items:
         return None
@@ -89,15 +98,8 @@ def read_rotation(header: Header, declared_detectors: int | None) -> Rotation | 
     view_ms, views = (items[0].number(k) for k in ("ActualFrameDuration", "NumberOfFramesInRotation"))
     if view_ms is None or views is None:
         return None
-    total_s = view_ms / MS_PER_S * views
-    if not total_s >= SHORTEST_SCAN_S:
-        raise QuantityError(
-            f"{views:g} views of {view_ms:g} ms make no scan",
-            path=header.path,
-            tag=tag_name("ActualFrameDuration"),
-            value=f"{total_s:g} s",
-            expected=f"at least {SHORTEST_SCAN_S:g} s",
-        )
+    what = f"{views:g} views of {view_ms:g} ms"
+    total_s = _plausible_s(header, view_ms / MS_PER_S * views, "ActualFrameDuration", what)
     detectors = _detectors(header, declared_detectors)
     arc_deg = _arc_deg(items[0], views)
     if detectors is None:
@@ -109,6 +111,18 @@ def read_rotation(header: Header, declared_detectors: int | None) -> Rotation | 
     if _counting(header, arc_deg, views, detectors) == "per_detector":
         return Rotation(total_s, detectors, True, ())
     return Rotation(total_s / detectors, detectors, True, ("views_counted_over_all_detectors",))
+
+
+def _plausible_s(header: Header, total_s: float, keyword: str, what: str) -> float:
+    if not total_s >= SHORTEST_SCAN_S:
+        raise QuantityError(
+            f"{what} make no scan",
+            path=header.path,
+            tag=tag_name(keyword),
+            value=f"{total_s:g} s",
+            expected=f"at least {SHORTEST_SCAN_S:g} s",
+        )
+    return total_s
 
 
 def _detectors(header: Header, declared: int | None) -> int | None:

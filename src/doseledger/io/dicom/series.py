@@ -16,7 +16,8 @@ from doseledger.errors import (
 )
 from doseledger.io.dicom.headers import DAMAGED, Header, Paths, collect_files, quiet, read_header, tag_name
 
-_UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_UIDS: Final = ("StudyInstanceUID", "FrameOfReferenceUID")
+SERIES: Final = "SeriesInstanceUID"
 
 
 def read_headers(paths: Paths, kinds: Mapping[str, str]) -> list[Header]:
@@ -36,6 +37,13 @@ def read_headers(paths: Paths, kinds: Mapping[str, str]) -> list[Header]:
     ModalityError
         The images are of another class.
     """
+    headers = read_study(paths, kinds)
+    require_same(headers, SERIES, "the files are not of one series", show=False)
+    return headers
+
+
+def read_study(paths: Paths, kinds: Mapping[str, str]) -> list[Header]:
+    """Headers of files that may be of several series of one study and frame of reference; else as `read_headers`."""
     headers = [read_header(path) for path in collect_files(paths)]
     for header in headers:
         _require_whole(header, kinds)

@@ -201,7 +201,7 @@ def _require_no_shift(slices: Sequence[Header], positions: NDArray[np.float64], 
 
 
 def series_flags(first: Header, spacing_z_mm: float) -> tuple[str, ...]:
-    """What a reader should know of identity and slice thickness."""
+    """What a reader should know of identity, slice thickness and compression."""
     thickness = first.number("SliceThickness")
     gap = thickness is not None and thickness < spacing_z_mm and step_differs(thickness, spacing_z_mm)
     return tuple(
@@ -211,6 +211,7 @@ def series_flags(first: Header, spacing_z_mm: float) -> tuple[str, ...]:
             ("series_uid_missing", first.text("SeriesInstanceUID") is None),
             ("frame_of_reference_missing", first.text("FrameOfReferenceUID") is None),
             ("slices_thinner_than_step", gap),
+            ("lossy_compression", first.text("LossyImageCompression") == "01"),
         )
         if raised
     )
