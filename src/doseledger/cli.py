@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from doseledger import __version__
 from doseledger.cohort import Plan
@@ -17,7 +18,21 @@ from doseledger.errors import DoseledgerError
 
 NOTICE: Final = "Research software. Not a medical device."
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=NOTICE)
+
+class _Commands(TyperGroup):
+    """A refusal that reaches a command ends it with its sentence and status 2, never with a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DoseledgerError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=NOTICE
+)
 
 ConfigPath = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Config file of the cohort.")]
 
@@ -144,11 +159,7 @@ def camera(
     from doseledger.steps.camera_study import study_cameras
 
     limits = Limits(max_sensitivity_change, max_calibration_error, max_blur_change)
-    try:
-        written = study_cameras(phantoms, out, sheet=sheet, limits=limits)
-    except DoseledgerError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    written = study_cameras(phantoms, out, sheet=sheet, limits=limits)
     for change in written.changes:
         before = "was empty" if change.before is None else f"was {change.before}"
         typer.echo(f"site {change.site}, camera {change.camera}: {change.column} {before}, now {change.after}")
@@ -265,13 +276,15 @@ def summary(
 def schemas(
     root: Annotated[Path, typer.Option(help="Root of the repository.", exists=True, file_okay=False)] = Path(),
 ) -> None:
-    """Write the JSON schemas and the data dictionary, which are generated from the code."""
+    """Write the JSON schemas, the data dictionary and the page of refusals, which are generated from the code."""
     from doseledger.io.models import json_schemas
     from doseledger.io.tables import data_dictionary
+    from doseledger.refusals import refusals_page
 
     for name, text in json_schemas().items():
         (root / "workflow" / "schemas" / name).write_text(text, encoding="utf-8")
     (root / "docs" / "data-dictionary.md").write_text(data_dictionary(), encoding="utf-8")
+    (root / "docs" / "refusals.md").write_text(refusals_page(), encoding="utf-8")
 
 
 def _plan(config: Path) -> Plan:

@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from doseledger.activity import Calibration, clocks_moved, elapsed_h, utc_offset_h
 from doseledger.cohort import Row
-from doseledger.errors import CrossCheckError, MixedSeriesError, RecordedError, SheetError, TimeError
+from doseledger.errors import CrossCheckError, MixedSeriesError, NuclideError, RecordedError, SheetError, TimeError
 from doseledger.io.dicom import CtInspection, SpectInspection
 from doseledger.nuclides import Nuclide, nuclide
 from doseledger.units import MIN_PER_HOUR, SECONDS_PER_HOUR
@@ -81,7 +81,7 @@ def check_cycle(
         raise RecordedError(**rows["problems"][0])
     base = Path(rows["base"])
     administration = rows["administration"]
-    source = nuclide(administration["nuclide"])
+    source = _source(administration)
     cameras = {c["camera"]: c for c in rows["cameras"]}
     scans: list[CheckedScan[S, C]] = []
     for row in rows["scans"]:
@@ -93,6 +93,14 @@ def check_cycle(
         _require_own_ct(spect.inspection, ct.inspection if ct else None, row["ct"])
         scans.append(CheckedScan(row, camera, spect, ct))
     return scans
+
+
+def _source(administration: Row) -> Nuclide:
+    try:
+        return nuclide(administration["nuclide"])
+    except NuclideError as error:
+        error.path, error.tag = "administrations.tsv", "nuclide"
+        raise
 
 
 def time_h(scan_start: datetime, administration: Row) -> float:

@@ -139,11 +139,17 @@ def _require_axial(headers: Sequence[Header]) -> None:
                 path=header.path,
                 tag=tag_name("ImageType"),
                 value=header.text("ImageType"),
+                remedy="Take the localizer out of the folder.",
             )
         tilt = header.number("GantryDetectorTilt")
         if tilt is not None and abs(tilt) > TILT_TOLERANCE_DEG:
             raise GeometryError(
-                "the gantry is tilted", path=header.path, tag=tag_name("GantryDetectorTilt"), value=tilt, expected=0.0
+                "the gantry is tilted",
+                path=header.path,
+                tag=tag_name("GantryDetectorTilt"),
+                value=tilt,
+                expected=0.0,
+                remedy="Export the series that the scanner made upright, or leave the CT out of scans.tsv.",
             )
 
 
