@@ -273,6 +273,17 @@ def summary(
 
 
 @app.command()
+def bids(config: ConfigPath, out: Annotated[Path, typer.Argument(help="Folder of the dataset, new or empty.")]) -> None:
+    """Export images, masks and dose maps for other programs, after BIDS, without dates and identifiers."""
+    from doseledger.bids import export_bids
+
+    exported = export_bids(_plan(config), out)
+    typer.echo(f"{exported.images} images of {exported.cycles} cycles: {out}")
+    for where, reason in exported.left_out:
+        typer.echo(f"not exported: {where}: {reason}")
+
+
+@app.command()
 def schemas(
     root: Annotated[Path, typer.Option(help="Root of the repository.", exists=True, file_okay=False)] = Path(),
 ) -> None:
