@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from doseledger.errors import CrossCheckError, DoseledgerError, MixedSeriesError, TimeError
 from doseledger.io.dicom import CtInspection, SpectInspection, inspect_ct, inspect_spect, open_ct, open_spect
+from doseledger.nuclides import nuclide
 from doseledger.steps.cross_check import check_cycle, clock_flags, time_h
 
 from .dicom_factory import Edit, put, write_ct, write_pet
@@ -117,6 +118,40 @@ def test_what_does_not_fit_together_is_refused(
     _write(tmp_path, edit, edit_ct)
     with pytest.raises(error, match=fragment):
         check_cycle(_rows(tmp_path, **change), SETTINGS, open_spect=open_spect, open_ct=open_ct)
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        # The header says 7400 MBq at 08:00; 5 % and 15 min are borne.
+        ({"measured_activity_mbq": 7400.0 / 1.049}, {"measured_activity_mbq": 7400.0 / 1.051}),
+        ({"measured_activity_mbq": 7400.0 / 0.951}, {"measured_activity_mbq": 7400.0 / 0.949}),
+        ({"injection_start": "2024-01-02T07:45:01"}, {"injection_start": "2024-01-02T07:44:59"}),
+        ({"injection_start": "2024-01-02T08:14:59"}, {"injection_start": "2024-01-02T08:15:01"}),
+    ],
+)
+def test_the_tolerances_are_those_that_are_stated(tmp_path: Path, within: Row, beyond: Row) -> None:
+    _write(tmp_path)
+    assert len(check_cycle(_rows(tmp_path, **within), SETTINGS, open_spect=open_spect, open_ct=open_ct)) == 2
+    with pytest.raises(CrossCheckError):
+        check_cycle(_rows(tmp_path, **beyond), SETTINGS, open_spect=open_spect, open_ct=open_ct)
+
+
+@pytest.mark.parametrize(("share", "fits"), [(1.019, True), (1.021, False), (0.981, True), (0.979, False)])
+def test_the_half_life_of_the_header_is_that_of_the_nuclide_within_two_percent(
+    tmp_path: Path, share: float, fits: bool
+) -> None:
+    half_life_s = nuclide("Lu-177").half_life_h * 3600.0 * share
+
+    def edit(dataset: Dataset, z: int) -> None:
+        put(dataset.RadiopharmaceuticalInformationSequence[0], RadionuclideHalfLife=f"{half_life_s:.1f}")
+
+    _write(tmp_path, edit)
+    if fits:
+        check_cycle(_rows(tmp_path), SETTINGS, open_spect=open_spect, open_ct=open_ct)
+    else:
+        with pytest.raises(CrossCheckError, match="half-life"):
+            check_cycle(_rows(tmp_path), SETTINGS, open_spect=open_spect, open_ct=open_ct)
 
 
 # Clocks -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pydicom import dcmread
 from doseledger.io.models import Camera, Config
 from doseledger.io.nifti import read_image
 from doseledger.io.tables import read_rows
+from doseledger.nuclides import nuclide
 from doseledger.phantom.dialects import DIALECTS, SpectFacts, store_spect
 from doseledger.phantom.samples import SAMPLE_GRID, SAMPLE_INJECTION, SAMPLE_START, sample_reading, sample_visit
 from doseledger.steps.stage import run_stage
@@ -95,6 +96,31 @@ def test_the_calibration_is_in_the_table(tmp_path: Path) -> None:
     assert first["duration_s"] == 1440.0
     assert first["decay_correction_in_header"] == "NONE"
     assert "views_counted_over_all_detectors" in first["flags"]
+
+
+def test_what_stays_in_the_syringe_is_not_administered(tmp_path: Path) -> None:
+    _ingest(tmp_path, "nm-counts")
+    (before, _), folder = read_rows(tmp_path / "out/ingest", "acquisition"), tmp_path / "out/ingest"
+    assert before["u_calibration_rel"] == 0.05
+    assert json.loads((folder / "sub-P1_ses-c1_run-1_spect.json").read_text())["InjectedRadioactivity"] == 7350.0
+    # 24.25 h after the start of the infusion, that is 24 h after its middle.
+    left_mbq = 7350.0 * 0.5 ** (24.0 / nuclide("Lu-177").half_life_h)
+    assert before["total_fraction_of_administered"] == pytest.approx(before["total_activity_mbq"] / left_mbq, rel=1e-12)
+    assert _again(tmp_path, residual_activity_mbq=3725.0)["status"] == "ok"
+    after = read_rows(folder, "acquisition")[0]
+    assert after["total_activity_mbq"] == before["total_activity_mbq"]
+    assert after["total_fraction_of_administered"] == pytest.approx(2.0 * before["total_fraction_of_administered"])
+    assert "more_activity_than_administered" not in after["flags"]
+
+
+@pytest.mark.parametrize(("share", "flagged"), [(1.09, False), (1.11, True)])
+def test_more_activity_than_was_given_is_flagged(tmp_path: Path, share: float, flagged: bool) -> None:
+    _ingest(tmp_path, "nm-counts")
+    row = read_rows(tmp_path / "out/ingest", "acquisition")[0]
+    given_mbq = 7350.0 * row["total_fraction_of_administered"] / share
+    assert _again(tmp_path, residual_activity_mbq=7400.0 - given_mbq)["status"] == "ok"
+    flags = read_rows(tmp_path / "out/ingest", "acquisition")[0]["flags"]
+    assert ("more_activity_than_administered" in flags) == flagged
 
 
 @pytest.mark.parametrize("dialect", ["pt-bqml", "nm-rwv"])
