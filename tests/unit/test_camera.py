@@ -404,17 +404,20 @@ class OtherCamera(Site):
         return self.own
 
 
-def test_a_camera_that_lost_sensitivity_fails(tmp_path: Path) -> None:
-    site = SITES[1]
-    weaker = replace(site.camera, calibration_factor=0.96)
+def write_two_years(folder: Path, site: Site, first: VirtualCamera, second: VirtualCamera) -> None:
+    """The cylinder of one camera on two days, a year apart."""
     lines: list[str] = []
-    for name, camera, day in (("y0", site.camera, datetime(2024, 3, 11, 9)), ("y1", weaker, datetime(2025, 3, 10, 9))):
-        other = OtherCamera(site.label, site.index, camera)
-        write_camera_study(tmp_path / name, other, seed=3, scan_start=day)
-        header, first, *_ = (tmp_path / name / "phantoms.tsv").read_text(encoding="utf-8").splitlines()
+    for name, camera, day in (("y0", first, datetime(2024, 3, 11, 9)), ("y1", second, datetime(2025, 3, 10, 9))):
+        write_camera_study(folder / name, OtherCamera(site.label, site.index, camera), seed=3, scan_start=day)
+        header, cylinder, *_ = (folder / name / "phantoms.tsv").read_text(encoding="utf-8").splitlines()
         lines = lines or [header]
-        lines.append(first.replace("cylinder/", f"{name}/cylinder/"))
-    (tmp_path / "phantoms.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines.append(cylinder.replace("cylinder/", f"{name}/cylinder/"))
+    (folder / "phantoms.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_a_camera_that_lost_sensitivity_fails(tmp_path: Path) -> None:
+    camera = SITES[1].camera
+    write_two_years(tmp_path, SITES[1], camera, replace(camera, calibration_factor=0.96))
     out = tmp_path / "cameras.tsv"
     run = CliRunner().invoke(app, ["camera", str(tmp_path), "--out", str(out)])
     assert run.exit_code == 1, run.output
@@ -431,6 +434,25 @@ def test_a_camera_that_lost_sensitivity_fails(tmp_path: Path) -> None:
     assert not re.search(r"https?://|2024|2025-03-10T", page.split("What changed")[0].split("</style>")[1])
     wide = CliRunner().invoke(app, ["camera", str(tmp_path), "--out", str(out), "--max-sensitivity-change", "0.1"])
     assert wide.exit_code == 0, wide.output
+
+
+def test_every_limit_is_held_and_can_be_replaced(tmp_path: Path) -> None:
+    """7 % less in the images and a wider filter, a year later, of a camera that gives Bq/mL."""
+    camera = replace(SITES[0].camera, calibration_factor=1.0)
+    wider_mm = float(np.hypot(camera.post_fwhm_mm, 0.8 * camera.fwhm_mm))
+    write_two_years(tmp_path, SITES[0], camera, replace(camera, calibration_factor=0.93, post_fwhm_mm=wider_mm))
+    wide = {
+        "sensitivity_changed": "sensitivity-change",
+        "calibration_off": "calibration-error",
+        "blur_changed": "blur-change",
+    }
+    for kept in (*wide, None):
+        options = [word for flag, name in wide.items() if flag != kept for word in (f"--max-{name}", "0.3")]
+        run = CliRunner().invoke(app, ["camera", str(tmp_path), "--out", str(tmp_path / "cameras.tsv"), *options])
+        rows = read_part(tmp_path / "phantom_qc.parquet", "phantom_qc").to_pylist()
+        assert [row["passed"] for row in rows] == [True, kept is None], run.output
+        assert set(wide) & set(rows[1]["flags"]) == ({kept} if kept else set())
+        assert run.exit_code == (1 if kept else 0)
 
 
 def test_dead_time_comes_from_the_events_in_the_headers(copied: Path) -> None:
