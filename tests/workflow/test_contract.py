@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from doseledger import audit
 from doseledger.cohort import CYCLE_STAGES, cycle_folder
@@ -56,7 +57,7 @@ def test_refused_cycle_makes_the_course_incomplete_and_never_zero(micro: Cohort)
 
 
 def test_a_course_can_be_completed_by_imputation(micro: Cohort, tmp_path: Path) -> None:
-    plan = load_plan(micro.config)
+    plan = load_plan(yaml.safe_load(micro.config.read_text()), micro.config.parent)
     outcome = run_stage(
         "course",
         inputs={"dose": tuple(cycle_folder(plan.results, "A", "P1", cycle) / "dose" for cycle in (1, 2))},
