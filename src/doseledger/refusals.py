@@ -190,8 +190,10 @@ REFUSALS: Final = (
         errors.RegistrationError,
         "Two time points of a cycle cannot be brought onto each other.",
         ("align",),
-        "an image holds voxels that are not finite (site A, patient P1, cycle 1). Look at the images: wrong "
-        "patient, wrong cycle, or a field of view without overlap?",
+        "the time points cannot be registered (site A, patient P1, cycle 1; tag spect of time points 1 and 2; "
+        "found 'ITK ERROR: ImageMomentsCalculator: Compute(): Total Mass of the image was zero. Aborting here to "
+        "prevent division by zero later on.'). Look at the images: wrong patient, wrong cycle, or a field of view "
+        "without overlap?",
     ),
     Refusal(
         errors.SegmentationError,

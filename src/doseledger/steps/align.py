@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doseledger.cohort import Row
-from doseledger.errors import SheetError
+from doseledger.errors import RegistrationError, SheetError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, write_image, write_sidecar
 from doseledger.regions import RegionSpec
@@ -77,7 +77,11 @@ def _register(job: Job, ingest: Path, reference: int, point: int) -> tuple[Rigid
         if all(f.exists() for f in files):
             (fixed, fixed_grid), (moving, moving_grid) = (read_image(f) for f in files)
             register = REGISTRY[job.settings["method"]]
-            return register(fixed, fixed_grid, moving, moving_grid, metric=METRIC[what]), what
+            try:
+                return register(fixed, fixed_grid, moving, moving_grid, metric=METRIC[what]), what
+            except RegistrationError as error:
+                error.tag = f"{what} of time points {reference} and {point}"
+                raise
     raise AssertionError("every time point has a SPECT")
 
 
