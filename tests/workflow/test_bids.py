@@ -106,6 +106,21 @@ def test_no_date_no_identifier_and_no_refused_cycle_is_exported(dataset: Path, m
         assert not re.search(r"\b20\d\d-\d\d|\b2\.25\.\d|UID|" + re.escape(str(micro.folder)), text), path
 
 
+def test_what_has_not_run_is_left_out(micro: Cohort, tmp_path: Path) -> None:
+    for name in ("input", "results"):
+        shutil.copytree(micro.folder / name, tmp_path / name, ignore=shutil.ignore_patterns("dicom", ".plans"))
+    for folder in ("ses-c1/segment", "ses-c2/ingest", "course"):
+        shutil.rmtree(tmp_path / "results/site-B/sub-P1" / folder)
+    done = micro.call("doseledger.cli", "bids", str(tmp_path / "input/config.yaml"), str(tmp_path / "bids"))
+    assert done.returncode == 0, done.stderr
+    assert "not exported: site B, patient P1, cycle 2: The stage has not run" in done.stdout
+    there = {path.relative_to(tmp_path / "bids").as_posix() for path in (tmp_path / "bids").rglob("ses-c*")}
+    assert there == {"sub-A+P1/ses-c1", "derivatives/doseledger/sub-A+P1/ses-c1", "sub-B+P1/ses-c1"}
+    with (tmp_path / "bids/participants.tsv").open() as stream:
+        assert [row["sex"] for row in csv.DictReader(stream, delimiter="\t")] == ["M", "n/a"]
+    assert errors_of(tmp_path / "bids")[0] == []
+
+
 def test_a_folder_with_something_in_it_is_left_alone(dataset: Path, micro: Cohort, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     done = micro.call("doseledger.cli", "bids", str(micro.config), str(tmp_path))
