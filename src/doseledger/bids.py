@@ -12,15 +12,15 @@ Sci Data 9 (2022) 65, doi:10.1038/s41597-022-01164-1.
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from doseledger import __version__
-from doseledger.cohort import PATIENT_STAGE, Cycle, Plan, Row, cycle_folder, patient_folder
+from doseledger.cohort import PARTIAL, PATIENT_STAGE, Cycle, Plan, Row, cycle_folder, patient_folder
 from doseledger.errors import ForeignResultsError
 from doseledger.io.nifti import read_sidecar, write_sidecar
 from doseledger.io.tables import read_rows
@@ -80,13 +80,13 @@ def export_bids(plan: Plan, out: Path) -> Exported:
     ForeignResultsError
         The folder exists and is not empty.
     """
+    out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ForeignResultsError("the folder for the dataset is not empty", path=out, remedy="Give an empty folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    partial = out.with_name(f".{out.name}{PARTIAL}{os.getpid()}")
+    partial.mkdir(parents=True)
     try:
         exported = _write_dataset(plan, partial)
-        partial.chmod(0o755)
         partial.replace(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -110,7 +110,7 @@ def _write_dataset(plan: Plan, out: Path) -> Exported:
         if stages["segment"]["status"] == "ok":
             images += _write_masks(finished, out / DERIVATIVE)
         if stages["dose"]["status"] == "ok":
-            images += _write_doses(finished, plan.settings["dose"]["engines"], out / DERIVATIVE)
+            images += _write_doses(finished, out / DERIVATIVE)
     _write_description(plan, out)
     _write_participants(plan, out)
     return Exported(cycles, images, tuple(left_out))
@@ -179,7 +179,9 @@ def _write_masks(finished: FinishedCycle, out: Path) -> int:
     return len(points)
 
 
-def _write_doses(finished: FinishedCycle, engines: Sequence[str], out: Path) -> int:
+def _write_doses(finished: FinishedCycle, out: Path) -> int:
+    # Those of the finished stage: the config may have changed since.
+    engines = finished.outcomes["dose"]["settings"]["engines"]
     for engine in engines:
         target = _target(out, finished, "dose", desc=engine.replace("_", ""))
         _copy(finished.folder("dose") / dose_file(engine), target, {"Units": "Gy", "Engine": engine})
