@@ -111,6 +111,10 @@ def _starguide(dataset: Dataset) -> None:
     put(dataset, Manufacturer="GE MEDICAL SYSTEMS", ImageComments="$ImagingDuration$900000$")
 
 
+def _two_rotations(dataset: Dataset) -> None:
+    dataset.RotationInformationSequence = [*dataset.RotationInformationSequence, Dataset()]
+
+
 def _nm_beds(slices: float) -> Case:
     def case(folder: Path) -> Read:
         def upper(dataset: Dataset) -> None:
@@ -255,6 +259,8 @@ CASES: Final[dict[str, Case]] = {
     "NM, beds in two files": _nm_beds(3.0),
     "NM, beds with a gap": _nm_beds(7.0),
     "NM, duration in a comment (GE StarGuide)": _nm(_starguide, unit=_in_counts(900.0), calibration=CALIBRATION),
+    "NM, counts of scatter windows alone": _nm(calibration=CALIBRATION, windows=(SCATTER, (130.0, 150.0))),
+    "NM, counts of several rotations": _nm(_two_rotations, calibration=CALIBRATION),
     "NM, corrected to an unknown moment": _nm(_bq, lambda d: put(d, CorrectedImage=["ATTN", "DECY"])),
     "PT, not corrected for decay (NONE)": _pt(_set(DecayCorrection="NONE", CorrectedImage=["ATTN"]), unit=TO_START),
     "PT, corrected to the injection (ADMIN)": _pt(_set(DecayCorrection="ADMIN"), unit=exp(-LAMBDA * 7200.25)),
@@ -271,6 +277,8 @@ CASES: Final[dict[str, Case]] = {
     "CT, tilted gantry": _ct(_set(GantryDetectorTilt=12.0)),
     "CT, sheared slices": _ct(_sheared),
     "CT, with its localizer": _ct(_set(4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
+    "CT, slices of unequal size": _ct(_set(3, PixelSpacing=[3.0, 2.6])),
+    "CT, not in HU": _ct(_set(RescaleType="US")),
     "CT, of two patients": _ct(_set(3, PatientID="SITE-0043")),
     "CT, truncated file": _ct(cut=True),
     "NIfTI, sform and qform apart": _nifti(_move_qform),
