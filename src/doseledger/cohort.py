@@ -100,7 +100,10 @@ class Cycle:
                 "regions": list(self.regions),
                 "review": _pick(self.review, "time_point", "decision", "label_map", "reviewer", "comment"),
             },
-            "align": {"scans": _pick(self.scans, "time_point")},
+            "align": {
+                "scans": _pick(self.scans, "time_point", "camera"),
+                "cameras": _pick(self.cameras, "camera", "fwhm_mm"),
+            },
             "kinetics": {"nuclide": (self.administration or {}).get("nuclide")},
             "dose": {
                 "administration": self.administration,

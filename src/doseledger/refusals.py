@@ -188,9 +188,10 @@ REFUSALS: Final = (
     ),
     Refusal(
         errors.RegistrationError,
-        "Two time points of a cycle cannot be brought onto each other.",
+        "Two time points of a cycle cannot be brought onto each other. No cycle is refused for it: the scan is flagged "
+        "and measured in its own outlines, and the sentence stands in alignment.json.",
         ("align",),
-        "the time points cannot be registered (site A, patient P1, cycle 1; tag spect of time points 1 and 2; "
+        "the time points cannot be registered (site A, patient P1, cycle 1; "
         "found 'ITK ERROR: ImageMomentsCalculator: Compute(): Total Mass of the image was zero. Aborting here to "
         "prevent division by zero later on.'). Look at the images: wrong patient, wrong cycle, or a field of view "
         "without overlap?",

@@ -22,16 +22,16 @@ from doseledger.cohort import claim_results
 from doseledger.dose import compute_dose
 from doseledger.errors import DoseledgerError, RecordedError
 from doseledger.io.dicom import open_ct, open_spect, read_ct, read_spect
-from doseledger.io.nifti import write_image, write_sidecar
 from doseledger.io.phantoms import read_phantom_scans
 from doseledger.nuclides import nuclide
 from doseledger.refusals import REFUSALS, refusals_page
 from doseledger.regions import RegionSpec
+from doseledger.registration import register_rigid
 from doseledger.segmentation.contours import label_map_from_contours
 from doseledger.segmentation.labels import DrawnOn
 from doseledger.segmentation.tasks import class_names
 from doseledger.segmentation.weights import find_weights
-from doseledger.steps import align, segment
+from doseledger.steps import segment
 from doseledger.steps.cross_check import check_cycle
 from doseledger.steps.stage import Job, run_stage
 
@@ -175,17 +175,9 @@ def nuclide_unknown() -> None:
 
 def registration_failed() -> None:
     """A second time point without any content."""
-    for folder in ("ingest", "segment"):
-        Path(folder).mkdir(exist_ok=True)
-    write_sidecar(Path("segment/labels.json"), {"regions": []})
-    write_image(Path("segment/sub-P1_ses-c1_run-1_dseg.nii.gz"), np.zeros(GRID.shape), GRID, dtype="uint8")
-    for point, value in ((1, 100.0), (2, 0.0)):
-        image = np.full(GRID.shape, value, np.float32)
-        write_image(Path(f"ingest/sub-P1_ses-c1_run-{point}_spect.nii.gz"), image, GRID, dtype="float32")
-    rows = {"patient": "P1", "cycle": 1, "scans": [{"time_point": point} for point in (1, 2)]}
-    inputs = {stage: (Path(stage),) for stage in ("ingest", "segment")}
-    Path("align").mkdir(exist_ok=True)
-    align.step(Job(inputs, Path("align"), {"reference_time_point": 1, "method": "rigid"}, rows))
+    register_rigid(
+        np.full(GRID.shape, 100.0, np.float32), GRID, np.zeros(GRID.shape, np.float32), GRID, metric="mean_squares"
+    )
 
 
 def segmentation_refused() -> None:

@@ -362,7 +362,9 @@ class Segment(_Section):
 class Align(_Section):
     """Registration of the time points."""
 
-    method: Literal["rigid"] = "rigid"
+    method: Literal["rigid", "demons"] = Field(
+        "rigid", description="demons: rigid, then what remains between the CTs by fast symmetric demons"
+    )
     reference_time_point: int = Field(1, ge=1, description="Time point whose grid carries the dose map")
 
 
@@ -371,7 +373,12 @@ class Kinetics(_Section):
 
     model: Literal["auto", "mono"] = Field("auto", description="auto: mono from two scans on, Hänscheid for one")
     single_time_point: Literal["hanscheid"] = "hanscheid"
-    curve_source: Literal["own_mask"] = Field("own_mask", description="Each time point's own outline")
+    curve_source: Literal["own_mask", "reference_mask"] = Field(
+        "own_mask", description="Each time point's own outline, or that of the reference on the aligned images"
+    )
+    follow_spect_shift: bool = Field(
+        False, description="Move each outline of own_mask to where the SPECT of its time point shows the region"
+    )
     relative_random_uncertainty: float = Field(0.05, gt=0, lt=1, description="Of a region's activity between scans")
 
 

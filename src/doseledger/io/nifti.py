@@ -68,6 +68,24 @@ def write_image(path: Path, array_zyx: NDArray[Any], grid: Grid, *, dtype: DType
     nib.save(image, path)
 
 
+def write_vectors(path: Path, vectors_mm: NDArray[np.float32], grid: Grid) -> None:
+    """Write a field of displacements, ``(z, y, x, 3)``, LPS x, y, z in mm, as NIfTI with five axes and vector intent.
+
+    Raises
+    ------
+    GeometryError
+        Field and grid differ in shape.
+    """
+    if vectors_mm.shape != (*grid.shape, 3):
+        raise GeometryError("field and grid differ in shape", path=path, value=vectors_mm.shape, expected=grid.shape)
+    image = nib.Nifti1Image(vectors_mm.astype(np.float32).transpose(2, 1, 0, 3)[:, :, :, None, :], grid.affine)
+    image.set_qform(grid.affine, code=SCANNER)
+    image.set_sform(grid.affine, code=SCANNER)
+    image.header.set_xyzt_units("mm")
+    image.header.set_intent("vector", name="LPS")
+    nib.save(image, path)
+
+
 def read_image(path: Path) -> tuple[NDArray[Any], Grid]:
     """Read a three-dimensional image as ``(z, y, x)`` and its grid.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import shift
 
 from doseledger.geometry import ORTHONORMAL_TOLERANCE, Grid
 from doseledger.units import MM3_PER_ML
@@ -85,6 +86,32 @@ def region_fractions(labels: NDArray[np.integer[Any]], grid: Grid, target: Grid)
         # Rounding can put slightly more than a voxel's volume into a voxel.
         fractions[k] = np.minimum(volume_ml / target.voxel_volume_ml, 1.0).astype(np.float32)
     return fractions
+
+
+def move_fractions(
+    fractions: Mapping[int, NDArray[np.float32]], grid: Grid, shifts_mm: Mapping[int, Sequence[float]]
+) -> dict[int, NDArray[np.float32]]:
+    """Regions moved by LPS shifts (x, y, z) in mm, each by its own; linear between voxels.
+
+    Where moved regions overlap they share the voxel in proportion, so that no activity counts twice.
+
+    Examples
+    --------
+    >>> grid = Grid((1, 1, 4), (5.0, 5.0, 5.0), (0.0, 0.0, 0.0))
+    >>> line = np.array([[[0.0, 1.0, 0.0, 0.0]]], np.float32)
+    >>> move_fractions({7: line}, grid, {7: (2.5, 0.0, 0.0)})[7].ravel().tolist()
+    [0.0, 0.5, 0.5, 0.0]
+    """
+    to_index = np.linalg.inv(grid.index_to_lps[:3, :3])
+    moved = {
+        label: shift(share, to_index @ np.asarray(shifts_mm[label]), order=1) if label in shifts_mm else share
+        for label, share in fractions.items()
+    }
+    filled = np.zeros(grid.shape, np.float32)
+    for share in moved.values():
+        filled += share
+    crowded = np.maximum(filled, 1.0)
+    return {label: (share / crowded).astype(np.float32) for label, share in moved.items()}
 
 
 def volume_average(image: NDArray[np.float32], grid: Grid, target: Grid, *, outside: float) -> NDArray[np.float32]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from doseledger.errors import RegistrationError, UnknownNameError
 from doseledger.geometry import Grid
+from doseledger.registration.transform import Transform, one_thread, to_image
 
 Metric = Literal["mean_squares", "correlation", "mattes"]
 METRICS: Final[tuple[Metric, ...]] = ("mean_squares", "correlation", "mattes")
@@ -35,31 +34,6 @@ SEED: Final = 1
 MATTES_BINS: Final = 32
 
 
-@dataclass(frozen=True, eq=False)
-class RigidTransform:
-    """Where a point of the fixed image lies in the moving image.
-
-    Attributes
-    ----------
-    matrix
-        4x4, LPS mm of the fixed image to LPS mm of the moving image.
-    metric_value
-        Final value of the metric (lower is better), for quality reports only.
-    """
-
-    matrix: NDArray[np.float64]
-    metric_value: float
-
-    @classmethod
-    def identity(cls) -> RigidTransform:
-        return cls(np.eye(4), 0.0)
-
-    def shift_at(self, point_mm: tuple[float, float, float]) -> float:
-        """Length of the displacement of a point, mm."""
-        moved = self.matrix @ np.append(np.asarray(point_mm), 1.0)
-        return float(np.linalg.norm(moved[:3] - np.asarray(point_mm)))
-
-
 def register_rigid(
     fixed: NDArray[np.float32],
     fixed_grid: Grid,
@@ -67,7 +41,7 @@ def register_rigid(
     moving_grid: Grid,
     *,
     metric: Metric,
-) -> RigidTransform:
+) -> Transform:
     """Find the rotation and shift that bring `moving` onto `fixed`.
 
     Regular-step gradient descent on an image pyramid; of three starts (same table position, same
@@ -92,9 +66,9 @@ def register_rigid(
     if not (np.all(np.isfinite(fixed)) and np.all(np.isfinite(moving))):
         # The optimiser would wander for hours.
         raise RegistrationError("an image holds voxels that are not finite")
-    target, source = _working_image(fixed, fixed_grid), _working_image(moving, moving_grid)
+    target, source = working_image(fixed, fixed_grid), working_image(moving, moving_grid)
     try:
-        with _one_thread():
+        with one_thread():
             start = min(_starts(target, source), key=lambda t: _evaluate(target, source, metric, t))
             method = _method(metric)
             method.SetOptimizerAsRegularStepGradientDescent(
@@ -112,53 +86,12 @@ def register_rigid(
     if value >= sys.float_info.max:
         # What ITK returns where no voxel of one image lies inside the other.
         raise RegistrationError("the time points do not overlap")
-    return RigidTransform(_matrix(start), value)
+    return Transform(_matrix(start), value)
 
 
-def resample(
-    image: NDArray[np.float32],
-    grid: Grid,
-    target: Grid,
-    transform: RigidTransform,
-    *,
-    outside: float,
-    nearest: bool = False,
-) -> NDArray[np.float32]:
-    """`image` on `target`, after moving it by `transform`; linear interpolation unless `nearest`.
-
-    A rigid transform has Jacobian 1: a concentration keeps its total up to interpolation.
-    """
-    affine = sitk.AffineTransform(3)
-    affine.SetMatrix(transform.matrix[:3, :3].ravel().tolist())
-    affine.SetTranslation(transform.matrix[:3, 3].tolist())
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetNumberOfThreads(1)
-    resampler.SetSize([int(n) for n in reversed(target.shape)])
-    resampler.SetOutputSpacing([float(s) for s in reversed(target.spacing_mm)])
-    resampler.SetOutputOrigin(target.origin_mm)
-    resampler.SetOutputDirection(_direction(target))
-    resampler.SetTransform(affine)
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear)
-    resampler.SetDefaultPixelValue(float(outside))
-    moved = resampler.Execute(_image(image, grid))
-    return np.asarray(sitk.GetArrayFromImage(moved), dtype=np.float32)
-
-
-def _image(array: NDArray[np.float32], grid: Grid) -> Any:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=np.float32))
-    image.SetSpacing([float(s) for s in reversed(grid.spacing_mm)])
-    image.SetOrigin(grid.origin_mm)
-    image.SetDirection(_direction(grid))
-    return image
-
-
-def _direction(grid: Grid) -> list[float]:
-    """ITK wants the axes x, y, z of the array as columns, row by row."""
-    return [float(v) for v in np.asarray(grid.direction)[::-1].T.ravel()]
-
-
-def _working_image(array: NDArray[np.float32], grid: Grid) -> Any:
-    image = _image(array, grid)
+def working_image(array: NDArray[np.float32], grid: Grid) -> Any:
+    """The image on voxels of about `WORKING_VOXEL_MM`."""
+    image = to_image(array, grid)
     factors = [max(1, round(WORKING_VOXEL_MM / s)) for s in image.GetSpacing()]
     return sitk.BinShrink(image, factors) if max(factors) > 1 else image
 
@@ -181,17 +114,6 @@ def _weights(image: Any) -> Any:
     """Non-negative weights for a centre of mass: CT numbers of air would be negative ones."""
     clamped = sitk.Clamp(image, sitk.sitkFloat32, -1000.0, 1e30)
     return clamped - float(sitk.GetArrayViewFromImage(clamped).min())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The number of threads of a registration does not reach its metric; the global one does."""
-    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
 def _method(metric: Metric) -> Any:
@@ -232,7 +154,3 @@ def _last_line(error: RuntimeError) -> str:
     text = re.sub(r"\(0x[0-9a-f]+\)", "", str(error))
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "no message"
-
-
-#: Registration methods; the keys are the values of config.
-REGISTRY: Final[dict[str, Callable[..., RigidTransform]]] = {"rigid": register_rigid}

@@ -98,6 +98,8 @@ FLAGS: Final[dict[str, str]] = {
     "cycles_imputed": "a cycle without a dose is counted with the dose per activity of another",
     "prior_dose_not_in_bed": "prior dose is not part of the BED",
     "overlap": "outlines overlap",
+    "registration_failed": "a scan could not be registered: it is measured in its own outlines",
+    "spect_shifted": "lies more than 15 mm from its outline in the SPECT: breath, or another CT",
     "misaligned": "outlines of the scans overlap poorly after alignment",
     "no_ct": "no CT",
     "threshold_volume": "volume from a SPECT threshold: mass and dose are rough",

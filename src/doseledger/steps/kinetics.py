@@ -15,13 +15,21 @@ from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import read_rows, write_rows
 from doseledger.kinetics import CurveFit, fit_curve, fit_voxels, single_time_point
 from doseledger.nuclides import nuclide
-from doseledger.regions import REMAINDER, WHOLE_FIELD, RegionSpec, hard_labels, region_fractions, sums_of
-from doseledger.steps.layout import ALIGNMENT, TIA_MAP, scan_file
+from doseledger.regions import (
+    REMAINDER,
+    WHOLE_FIELD,
+    RegionSpec,
+    hard_labels,
+    move_fractions,
+    region_fractions,
+    sums_of,
+)
+from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, TIA_MAP, scan_file
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 TAKES_REFUSED: Final = False
 
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
@@ -36,7 +44,9 @@ def step(job: Job) -> None:
     half_life_h = nuclide(job.rows["nuclide"]).half_life_h
     specs = read_specs(job.one("segment"))
     times = {r["time_point"]: float(r["time_h"]) for r in read_rows(job.one("ingest"), "acquisition")}
-    activities = _activities(job, specs, sorted(times))
+    alignment = read_sidecar(job.one("align") / ALIGNMENT)
+    sources = _curve_sources(job, alignment)
+    activities = _activities(job, specs, alignment, sources)
     relative_u = job.settings["relative_random_uncertainty"]
     # A sum of regions has no curve of its own: its TIA is the sum of its parts.
     fits = {
@@ -46,9 +56,11 @@ def step(job: Job) -> None:
     }
     flags = {region: _curve_flags(fit, activities[region], times) for region, fit in fits.items()}
     marks = demo_marks(job.one("segment"))
-    voxel_flags = _write_tia_map(job, specs, fits, times, half_life_h)
-    for region, extra in voxel_flags.items():
-        flags[region] += extra
+    voxel_flags = _write_tia_map(job, specs, fits, times, half_life_h, alignment)
+    for found in (voxel_flags, *(entry["region_flags"] for entry in alignment["time_points"])):
+        for region, extra in found.items():
+            if region in flags:
+                flags[region] = [*flags[region], *(flag for flag in extra if flag not in flags[region])]
     flags = {region: [*own, *marks] for region, own in flags.items()}
     common = {**job.key, "data_origin": job.rows["data_origin"], "software_version": __version__}
     write_rows(
@@ -63,7 +75,7 @@ def step(job: Job) -> None:
                 "activity_mbq": value,
                 "u_activity_mbq": relative_u * value,
                 "method": "none",
-                "curve_source": job.settings["curve_source"],
+                "curve_source": sources[point],
                 "flags": [*([] if value > 0 else ["no_activity"]), *marks],
             }
             for region, values in activities.items()
@@ -77,14 +89,32 @@ def step(job: Job) -> None:
     )
 
 
-def _activities(job: Job, specs: list[RegionSpec], points: list[int]) -> dict[str, dict[int, float]]:
+def _curve_sources(job: Job, alignment: Row) -> dict[int, str]:
+    """By time point, whose outlines measure its activity: where alignment failed, only its own ones can."""
+    return {
+        entry["time_point"]: "own_mask" if entry["registered"] == FAILED else job.settings["curve_source"]
+        for entry in alignment["time_points"]
+    }
+
+
+def _activities(
+    job: Job, specs: list[RegionSpec], alignment: Row, sources: dict[int, str]
+) -> dict[str, dict[int, float]]:
     """Activity in MBq by region and time point; the outline is shared out among partial voxels."""
     found: dict[str, dict[int, float]] = {}
-    for point in points:
-        spect, grid = read_image(job.one("ingest") / scan_file(job.key, point, "spect.nii.gz"))
-        labels, label_grid = read_image(job.one("segment") / scan_file(job.key, point, "dseg.nii.gz"))
+    for entry in sorted(alignment["time_points"], key=lambda e: e["time_point"]):
+        point = entry["time_point"]
+        if sources[point] == "reference_mask":
+            spect, grid = read_image(job.one("align") / scan_file(job.key, point, ALIGNED_SPECT))
+            fractions = reference_fractions(job.one("segment"), job.key, alignment["reference_time_point"], grid)
+        else:
+            spect, grid = read_image(job.one("ingest") / scan_file(job.key, point, "spect.nii.gz"))
+            fractions = reference_fractions(job.one("segment"), job.key, point, grid)
+            if job.settings["follow_spect_shift"]:
+                shifts = entry["spect_shift_mm"]
+                moves = {spec.label: shifts[spec.region] for spec in specs if spec.region in shifts}
+                fractions = move_fractions(fractions, grid, moves)
         to_mbq = grid.voxel_volume_ml / BQ_PER_MBQ
-        fractions = region_fractions(labels.astype(np.uint8), label_grid, grid)
         whole = float(spect.sum(dtype=np.float64)) * to_mbq
         values = {
             spec.region: float((fractions[spec.label] * spect).sum(dtype=np.float64)) * to_mbq
@@ -134,19 +164,23 @@ def _curve_flags(fit: CurveFit, activities: dict[int, float], times: dict[int, f
 
 
 def _write_tia_map(
-    job: Job, specs: list[RegionSpec], fits: dict[str, CurveFit], times: dict[int, float], half_life_h: float
+    job: Job,
+    specs: list[RegionSpec],
+    fits: dict[str, CurveFit],
+    times: dict[int, float],
+    half_life_h: float,
+    alignment: Row,
 ) -> dict[str, list[str]]:
     """Voxel fits on the reference grid, scaled so that each region's voxels sum to its own TIA.
 
     The voxels give the shape, the region's curve the total: noise and misalignment of single voxels
-    do not bias the dose of the region.
+    do not bias the dose of the region. A time point whose alignment failed has no part in the shape.
     """
-    align = job.one("align")
-    reference = read_sidecar(align / ALIGNMENT)["reference_time_point"]
-    points = sorted(times)
+    reference = alignment["reference_time_point"]
+    points = sorted(e["time_point"] for e in alignment["time_points"] if e["registered"] != FAILED)
     images, grid = [], None
     for point in points:
-        image, grid = read_image(align / scan_file(job.key, point, "space-reference_spect.nii.gz"))
+        image, grid = read_image(job.one("align") / scan_file(job.key, point, ALIGNED_SPECT))
         images.append(image)
     assert grid is not None
     labels = hard_labels(reference_fractions(job.one("segment"), job.key, reference, grid), grid.shape)
@@ -171,9 +205,9 @@ def _write_tia_map(
     return flags
 
 
-def reference_fractions(segment: Path, key: Row, reference: int, grid: Grid) -> dict[int, NDArray[np.float32]]:
-    """Share of each SPECT voxel of the reference time point in each region, by label."""
-    labels, label_grid = read_image(segment / scan_file(key, reference, "dseg.nii.gz"))
+def reference_fractions(segment: Path, key: Row, point: int, grid: Grid) -> dict[int, NDArray[np.float32]]:
+    """Share of each SPECT voxel in each region as outlined at a time point, by label."""
+    labels, label_grid = read_image(segment / scan_file(key, point, "dseg.nii.gz"))
     return region_fractions(labels.astype(np.uint8), label_grid, grid)
 
 

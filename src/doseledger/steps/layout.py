@@ -9,6 +9,12 @@ LABELS = "labels.json"
 ALIGNMENT = "alignment.json"
 TIA_MAP = "tia_bq_h_per_ml.nii.gz"
 PAGE = "index.html"
+#: SPECT of a time point on the grid of the reference, and the displacements between the two.
+ALIGNED_SPECT = "space-reference_spect.nii.gz"
+DISPLACEMENT = "reference_to_time_point_displacement.nii.gz"
+
+#: `registered` of a time point in ALIGNMENT that could not be.
+FAILED = "failed"
 
 
 def scan_file(key: Mapping[str, Any], time_point: int, what: str) -> str:

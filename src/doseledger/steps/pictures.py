@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar
 from doseledger.regions.body import body_mask
-from doseledger.registration import RigidTransform, resample
+from doseledger.registration import Transform, resample
 from doseledger.report.figures import CycleSlices
 from doseledger.steps.collect import FinishedCycle
 from doseledger.steps.layout import ALIGNMENT, dose_file, scan_file
@@ -85,4 +85,4 @@ def _show(
 def _resampled(
     image: NDArray[np.float32], grid: Grid, view: Grid, *, outside: float = 0.0, nearest: bool = False
 ) -> NDArray[np.float32]:
-    return resample(image, grid, view, RigidTransform.identity(), outside=outside, nearest=nearest)
+    return resample(image, grid, view, Transform.identity(), outside=outside, nearest=nearest)

@@ -28,7 +28,7 @@ from doseledger.regions.hot_spots import THRESHOLD, hot_spots
 from doseledger.regions.lesion_series import median_shift_mm, names_in_series
 from doseledger.regions.lesions import Delineation, FixedConcentration, PercentOfMaximum
 from doseledger.regions.margins import grown
-from doseledger.registration import RigidTransform, resample
+from doseledger.registration import Transform, resample
 from doseledger.segmentation import LabelMap, ScanImages
 from doseledger.steps.layout import scan_file
 from doseledger.steps.stage import Job
@@ -167,7 +167,7 @@ def _painted(
         values[lesion.label] = 0 if spec is None else spec.label
     lesions = values[found.labels]
     if not found.grid.same_as(made.image.grid):
-        lesions = resample(lesions, found.grid, made.image.grid, RigidTransform.identity(), outside=0.0, nearest=True)
+        lesions = resample(lesions, found.grid, made.image.grid, Transform.identity(), outside=0.0, nearest=True)
     labels = np.where((taken == 0) & (lesions > 0), lesions.astype(np.uint8), made.labels)
     sources = {spec.region: THRESHOLD for spec in specs if spec is not None}
     return replace(made, labels=labels, sources={**made.sources, **sources})
