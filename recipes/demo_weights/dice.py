@@ -30,6 +30,8 @@ FIRST_SEED: Final = 20_000
 COLUMNS: Final = ("mode", "sha256", "organ", "field", "n", "mean", "min", "absent_ml", "other_side_ml", "outside_ml")
 #: Less of an organ in the field has no meaningful Dice, mL.
 LEAST_ML: Final = 1.0
+#: Kind of field of the rows over all patients.
+ALL: Final = "all"
 LUNGS: Final = "lungs"
 _LUNG_IDS: Final = tuple(number for name, number in CLASS_IDS.items() if name.startswith("lung_"))
 _MIRROR: Final = {"left": "right", "right": "left"}
@@ -95,7 +97,7 @@ def organs_of(mode: Mode) -> tuple[str, ...]:
 def table(
     cases: Mapping[str, Case], found: Mapping[str, NDArray[np.uint8]], organs: Sequence[str]
 ) -> Iterator[dict[str, object]]:
-    """One row per organ and kind of field.
+    """One row per organ and kind of field, and one per organ for all.
 
     ``absent_ml``: the most that was found of it where the field has none. ``other_side_ml``: the most of it on the
     organ of the other side. ``outside_ml``: the most of it outside the body, by more than one voxel of the network.
@@ -105,7 +107,9 @@ def table(
         phantom = make_phantom(case)
         outside = distance_transform_edt(~phantom.body, sampling=phantom.grid.spacing_mm) > SPACING_MM
         for organ in organs:
-            scores[organ, key.split("_")[0]].append(_score(organ, phantom, found[key], outside))
+            score = _score(organ, phantom, found[key], outside)
+            scores[organ, key.split("_")[0]].append(score)
+            scores[organ, ALL].append(score)
     for (organ, field), results in scores.items():
         dice = [result["dice"] for result in results if not np.isnan(result["dice"])]
         yield {

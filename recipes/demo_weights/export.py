@@ -26,6 +26,7 @@ def write_network(
     seed: int,
     patients: int,
     steps: int,
+    output_shifts: Mapping[str, float],
 ) -> None:
     """Write the numbers and their description.
 
@@ -33,6 +34,8 @@ def write_network(
     ----------
     class_ids
         TotalSegmentator's ids of channels 1, 2, ...; channel 0 is the background.
+    output_shifts
+        What the calibration has added to the trained outputs, by class.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NETWORK_FILE
@@ -44,6 +47,7 @@ def write_network(
         "seed": seed,
         "patients": patients,
         "steps": steps,
+        "output_shifts": dict(output_shifts),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "classes": {names[number]: number for number in class_ids},
     }

@@ -109,6 +109,13 @@ def training_volumes(cases: Sequence[Case], channel_of: Labels) -> list[Volume]:
     return [resampled(make_phantom(case), channel_of) for case in cases]
 
 
+def channels_of(class_ids: Sequence[int]) -> Labels:
+    """Channel of each label; 0, the background, for all that is not learned."""
+    channel_of = np.zeros(256, np.uint8)
+    channel_of[list(class_ids)] = np.arange(1, len(class_ids) + 1)
+    return channel_of
+
+
 def build(channels: int) -> nn.Module:
     """The network of `ARCHITECTURE` with one output per channel."""
     kinds = {"conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d, "nonlin": nn.LeakyReLU}

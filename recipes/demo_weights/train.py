@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
+from calibrate import calibrated
 from export import write_network
-from network import PHASES, train, training_cases, training_volumes
+from network import PHASES, channels_of, train, training_cases, training_volumes
 from phantoms import classes
 
 #: Seeds of the training patients count from here; cohorts and tests use small seeds.
@@ -33,13 +33,11 @@ def main() -> None:
     torch.set_num_threads(1)
 
     class_ids = classes()
-    channel_of = np.zeros(256, np.uint8)
-    channel_of[list(class_ids)] = np.arange(1, len(class_ids) + 1)
-    volumes = training_volumes(training_cases(arguments.patients, FIRST_SEED), channel_of)
+    volumes = training_volumes(training_cases(arguments.patients, FIRST_SEED), channels_of(class_ids))
     logging.info("%d virtual CTs after %.0f CPU-s", len(volumes), time.process_time())
-    parameters = train(volumes, class_ids)
-    steps = sum(phase.steps for phase in PHASES)
-    write_network(arguments.out, parameters, class_ids, seed=FIRST_SEED, patients=arguments.patients, steps=steps)
+    parameters, shifts = calibrated(train(volumes, class_ids), class_ids)
+    about = {"seed": FIRST_SEED, "patients": arguments.patients, "steps": sum(phase.steps for phase in PHASES)}
+    write_network(arguments.out, parameters, class_ids, output_shifts=shifts, **about)
     logging.info("done after %.0f CPU-s", time.process_time())
 
 

@@ -225,6 +225,20 @@ def test_what_is_missing_leaves_the_rest(panel: ScanPanel) -> None:
         assert of_colour(image[:, PICTURES_FROM:], style.colour).sum() > 20
 
 
+def test_a_ct_of_few_slices_shows_each_once_and_writes_nothing_outside_its_pictures() -> None:
+    """Two slices of 1 mm: kidneys and liver have the same one, and coronal sections are lower than a letter."""
+    grid = replace(CT_GRID, shape=(2, 50, 70), spacing_mm=(1.0, 5.0, 5.0))
+    mask = np.zeros(grid.shape, np.uint8)
+    for label in (1, 2, 3):
+        mask[(slice(None), *BLOCKS[label][1:])] = label
+    panel = ScanPanel("CT", mask, grid, np.zeros(grid.shape, np.int16), grid)
+    captions = [picture.caption for picture in ScanView(panel, NAMES).pictures(1.0, 1.0) if picture]
+    assert captions == ["Coronal, kidneys", "Axial, kidneys", "Sagittal, liver"]
+    coronal = pixels(sheet(panel))[100:, PICTURES_FROM : PICTURES_FROM + 400]
+    rows = np.flatnonzero(of_colour(coronal, STYLES[0].colour).any(axis=1))
+    assert 0 < np.ptp(rows) < 6
+
+
 def test_a_sheet_without_scans_or_regions_has_its_frame() -> None:
     assert contact_sheet([], STYLES, title="P01") != contact_sheet([], [], title="P01")
 

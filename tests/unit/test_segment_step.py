@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
-from doseledger.cohort import Row
-from doseledger.errors import WeightsError
+from doseledger.audit import refusals
+from doseledger.cohort import Row, segment_mem_mb
+from doseledger.errors import SheetError, WeightsError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, write_image
 from doseledger.io.sheets import load_plan
@@ -22,6 +24,7 @@ from doseledger.io.tables import read_rows
 from doseledger.phantom import simulate
 from doseledger.regions import RegionSpec
 from doseledger.segmentation import backends
+from doseledger.segmentation.demo_weights import unpack_demo_weights
 from doseledger.segmentation.labels import Named, paint
 from doseledger.segmentation.tasks import class_names
 from doseledger.segmentation.totalsegmentator import Request, Segmentation
@@ -194,6 +197,37 @@ def test_weights_that_may_not_be_used_refuse_the_cycle(
     outcome = segmented(cohort, tmp_path / "segment", source="totalsegmentator")
     assert (outcome["status"], outcome["code"], outcome["file"]) == ("refused", "weights_unusable", "mark.json")
     assert [path.name for path in (tmp_path / "segment").iterdir()] == ["outcome.json"]
+
+
+def test_the_check_names_weights_that_are_not_there(cohort: Path) -> None:
+    plan = plan_of(cohort, source="totalsegmentator", mode="fastest", weights="nowhere")
+    (finding,) = [f for f in refusals(plan, sheets_only=True) if "segment" in f.where]
+    assert finding.where == "config.yaml, segment"
+    assert "nowhere" in finding.text
+    assert "Fetch the weights" in finding.text
+
+
+@pytest.mark.parametrize("task", ["tissue_types", "total_mr"])
+def test_a_config_with_a_task_that_is_licensed_or_not_for_ct_is_refused(cohort: Path, task: str) -> None:
+    with pytest.raises(SheetError, match=rf"segment.tasks.*{task}"):
+        plan_of(cohort, source="totalsegmentator", tasks=[task])
+
+
+def test_the_check_refuses_demo_weights_for_patients(cohort: Path, tmp_path: Path) -> None:
+    weights = str(unpack_demo_weights(tmp_path / "weights"))
+    plan = plan_of(cohort, source="totalsegmentator", mode="fastest", roi_subset=False, weights=weights)
+    assert not [f for f in refusals(plan, sheets_only=True) if "segment" in f.where]
+    (finding,) = refusals(replace(plan, data_origin="patient"), sheets_only=True)
+    assert "virtual" in finding.text
+
+
+def test_the_demo_profile_lets_two_segmentations_run_at_once() -> None:
+    profile = yaml.safe_load((Path(__file__).parents[2] / "profiles/demo/config.yaml").read_text())
+    ((name, limit),) = [entry.split("=") for entry in profile["resources"]]
+    demo = {"source": "totalsegmentator", "mode": "fastest"}
+    assert (name, int(limit) // segment_mem_mb(demo)) == ("mem_mb", 2)
+    assert int(limit) <= 8000  # all of what the demo may take
+    assert segment_mem_mb(demo) > segment_mem_mb({"source": "contours", "mode": "fastest"})
 
 
 def test_an_unknown_nnunet_model_is_refused(cohort: Path, tmp_path: Path) -> None:

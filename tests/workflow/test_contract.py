@@ -140,6 +140,20 @@ def test_a_changed_cell_recomputes_its_own_cycle(micro: Cohort, tmp_path: Path) 
     }
 
 
+def test_a_decision_of_the_review_recomputes_its_own_cycle_from_the_masks_on(micro: Cohort, tmp_path: Path) -> None:
+    columns = "site", "patient", "cycle", "time_point", "decision", "label_map", "reviewer", "comment"
+    sheet = tmp_path / "review.tsv"
+    config = micro.config.with_name("review.yaml")
+    config.write_text(micro.config.read_text().replace("sheets:\n", f"sheets:\n  review: {sheet}\n"))
+    reviewed = Cohort(micro.folder, config)
+    sheet.write_text("\t".join(columns) + "\n")
+    assert reviewed.planned() == {}
+    decision = "A", "P1", "1", "1", "accept", "n/a", "AB", "n/a"
+    sheet.write_text("\t".join(columns) + "\n" + "\t".join(decision) + "\n")
+    from_masks_on = {stage: 1 for stage in CYCLE_STAGES if stage != "ingest"}
+    assert reviewed.planned() == {**from_masks_on, "course": 1, "compact": 1, "cohort_page": 1, "all": 1}
+
+
 def test_results_of_another_cohort_are_refused(micro: Cohort) -> None:
     config = micro.config.with_name("foreign.yaml")
     config.write_text(micro.config.read_text().replace("cohort: micro", "cohort: stranger"))

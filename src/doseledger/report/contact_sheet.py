@@ -263,6 +263,8 @@ def _draw_picture(axes: Axes, left: int, top: int, picture: Picture, styles: Map
         )
         axes.add_collection(collection, autolim=False)
         collection.set_clip_path(frame)
+    if rows < 2 * _NUMBER_RADIUS:
+        return  # a few slices: numbers and letters would stand outside
     # After all lines, so that none crosses a number. Beside a region that is too small for it.
     for label, outline in picture.outlines.items():
         x_px, y_px = outline.middle

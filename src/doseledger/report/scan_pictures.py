@@ -90,6 +90,11 @@ class Plane:
     name: str
     through_mm: Vector
 
+    def slice_of(self, grid: Grid) -> float:
+        """The nearest slice of an image: between two slices an outline would stand on neither."""
+        place = float(grid.index(np.array([self.through_mm]))[0, self.axis])
+        return float(np.clip(np.floor(place + 0.5 + _HALF_WAY), 0, grid.shape[self.axis] - 1))
+
 
 class ScanView:
     """A scan made ready for drawing: what is in it and which sections show it.
@@ -153,10 +158,7 @@ class ScanView:
 
     def _section(self, plane: Plane, px_per_mm: float) -> Picture:
         grid = self._image.grid
-        place = float(grid.index(np.array([plane.through_mm]))[0, plane.axis])
-        # The nearest slice itself: between two slices an outline would stand on neither.
-        place = float(np.clip(np.floor(place + 0.5 + _HALF_WAY), 0, grid.shape[plane.axis] - 1))
-        points = pixels(self._box, plane.axis, place, _shape(self._size_mm(plane), px_per_mm))
+        points = pixels(self._box, plane.axis, plane.slice_of(grid), _shape(self._size_mm(plane), px_per_mm))
         labels = labels_at(self._labels, points, grid)
         return Picture(
             caption=f"{_PLANES[plane.axis]}, {plane.name}",
@@ -232,7 +234,7 @@ def _planes(found: Mapping[str, FoundRegion], grid: Grid, box: Box) -> list[Plan
     """Coronal and axial through the kidneys, axial through the liver, sagittal through the largest lesion.
 
     Where these are missing: through all regions, the second largest and the largest one; without any region
-    through the middle of what is shown.
+    through the middle of what is shown. A slice is not shown twice.
     """
     if not found:
         middle = grid.position_mm((np.asarray(box.low) + np.asarray(box.high)) / 2.0)
@@ -248,10 +250,12 @@ def _planes(found: Mapping[str, FoundRegion], grid: Grid, box: Box) -> list[Plan
     second = second or (others[0] if others else None)
     lesions = [name for name in by_size if name.startswith("lesion")]
     third = (lesions or by_size)[0]
+    axial = Plane(AXIAL, first_name, middle)
+    other = None if second is None else Plane(AXIAL, _named(second), found[second].centroid_mm)
     return [
         Plane(CORONAL, first_name, middle),
-        Plane(AXIAL, first_name, middle),
-        None if second is None else Plane(AXIAL, _named(second), found[second].centroid_mm),
+        axial,
+        None if other is None or other.slice_of(grid) == axial.slice_of(grid) else other,
         Plane(SAGITTAL, _named(third), found[third].centroid_mm),
     ]
 
