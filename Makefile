@@ -63,6 +63,7 @@ truth: $(INSTALLED)
 	  --out src/doseledger/phantom/true_dose.csv --record recipes/truth/demo_dose.json
 
 bench: $(INSTALLED)
+	$(BIN)/python tests/bench/bench_index.py
 	$(BIN)/python tests/bench/bench_segmentation.py
 	$(BIN)/python tests/bench/bench_registration.py
 

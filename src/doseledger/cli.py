@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -91,23 +93,39 @@ def simulate(
 def index(
     folders: Annotated[list[Path], typer.Argument(exists=True, file_okay=False, help="Folders with DICOM.")],
     out: Annotated[Path, typer.Option(help="Draft of the scan sheet.")] = Path("scans.tsv"),
+    administrations: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Sheet that tells cycles; else gaps of 15 days do.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Pseudonyms: a sheet of patient_id and patient.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read headers; else one per core.")] = None,
 ) -> None:
-    """Draft the scan sheet from DICOM headers; a person reviews it."""
-    from doseledger.io.index import SCAN_COLUMNS, draft_scans, index_folders, patient_keys
+    """Draft the scan sheet from DICOM headers; a person reviews it. Only files that are new are read."""
+    from doseledger.io.draft import write_draft
+    from doseledger.io.index import INDEX_NAME, index_folders
 
-    records = index_folders(folders)
-    rows, unplaced = draft_scans(records, out.resolve().parent)
     if out.exists():
         raise typer.BadParameter(f"{out} exists: a reviewed sheet is never overwritten")
-    lines = ["\t".join(SCAN_COLUMNS), *("\t".join(str(row[c]) for c in SCAN_COLUMNS) for row in rows)]
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    typer.echo(f"{len(records)} series, {len(rows)} time points: {out}")
-    typer.echo("Fill in the site, check cycles and cameras, add administrations.tsv (config/README.md).")
-    for entry in unplaced:
-        typer.echo(f"not placed: {entry['path']} ({entry['modality']}): {entry['reason']}")
-    typer.echo("Pseudonyms (keep this list; it is in no file):")
-    for identifier, key in patient_keys(records).items():
-        typer.echo(f"  {key}\t{identifier}")
+    kept = out.with_name(INDEX_NAME)
+    try:
+        with _progress("reading headers") as progress:
+            records = index_folders(folders, kept=kept, workers=workers or _cores(), progress=progress)
+        draft = write_draft(records, out, administrations=administrations, keys=keys)
+    except DoseledgerError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{len(records)} series, {len(draft.rows)} time points: {out}")
+    typer.echo("Fill in what is n/a, check cycles and cameras, add administrations.tsv (config/README.md).")
+    for reason, paths in draft.by_reason():
+        typer.echo(f"not placed: {paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {reason}")
+    if draft.unplaced:
+        typer.echo(f"{len(draft.unplaced)} paths not placed: {draft.unplaced_path}")
+    typer.echo(f"The index {kept} identifies patients: it stays with the images.")
+    if keys is None and administrations is None:
+        typer.echo("Pseudonyms (keep this list; it is in no file):")
+        for identifier, key in draft.keys.items():
+            typer.echo(f"  {key}\t{identifier}")
 
 
 @app.command()
@@ -296,6 +314,27 @@ def schemas(
         (root / "workflow" / "schemas" / name).write_text(text, encoding="utf-8")
     (root / "docs" / "data-dictionary.md").write_text(data_dictionary(), encoding="utf-8")
     (root / "docs" / "refusals.md").write_text(refusals_page(), encoding="utf-8")
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a cluster fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; nothing in a log."""
+    with ExitStack() as stack:
+        bar: Any = None
+
+        def tell(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(typer.progressbar(length=total, label=label, file=sys.stderr))
+            if done % 100 == 0 or done == total:
+                bar.update(done - bar.pos)
+
+        yield tell
 
 
 def _plan(config: Path) -> Plan:

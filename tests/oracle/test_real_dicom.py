@@ -23,7 +23,8 @@ from doseledger.io.dicom import (
     read_structures,
     structure_mask,
 )
-from doseledger.io.index import draft_scans, index_folders
+from doseledger.io.draft import draft_scans
+from doseledger.io.index import index_folders
 from doseledger.io.nifti import read_image
 
 DATA = Path(os.environ.get("DOSELEDGER_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))

@@ -22,7 +22,8 @@ from doseledger.errors import (
     TagMissingError,
 )
 from doseledger.io.dicom import read_spect
-from doseledger.io.index import draft_scans, index_folders
+from doseledger.io.draft import draft_scans
+from doseledger.io.index import index_folders
 
 from .dicom_factory import ORIENTATIONS, ORIGIN_MM, centres, field, grid_of, put
 from .nm_factory import SLICE_VECTOR, Edit, add_mapping, frames_of, set_frames, write_nm_image

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydicom.dataset import Dataset
+from typer.testing import CliRunner
 
+from doseledger.cli import app
 from doseledger.errors import InputMissingError
-from doseledger.io.index import SCAN_COLUMNS, draft_scans, index_folders, patient_keys
+from doseledger.io import index
+from doseledger.io.dicom.scan import HeaderTexts, scan_header
+from doseledger.io.draft import SCAN_COLUMNS, draft_scans, patient_keys
+from doseledger.io.files import Stamp
+from doseledger.io.index import index_folders, read_index
 
 from .dicom_factory import put, write_ct, write_nm, write_pet, write_rtstruct
 
@@ -100,8 +109,8 @@ def test_a_ct_of_another_frame_is_matched_by_study_if_it_is_the_only_one(tmp_pat
     write_ct(tmp_path / "a" / "ct", edit=_edit(SeriesInstanceUID="1.9", FrameOfReferenceUID="1.8"))
     (row,), _ = draft_scans(index_folders([tmp_path]), tmp_path)
     assert row["ct"] == "a/ct"
-    # A second SPECT series in the study: now nothing says to which of them the CT belongs.
-    later = _edit(SeriesInstanceUID="1.7", AcquisitionDate="20240103", FrameOfReferenceUID="1.6")
+    # A second SPECT series in the study, of the same session: now nothing says to which of them the CT belongs.
+    later = _edit(SeriesInstanceUID="1.7", AcquisitionTime="113000", FrameOfReferenceUID="1.6")
     write_pet(tmp_path / "b" / "spect", edit=later)
     rows, unplaced = draft_scans(index_folders([tmp_path]), tmp_path)
     assert [row["ct"] for row in rows] == ["n/a", "n/a"]
@@ -200,3 +209,223 @@ def test_reconstructed_nm_is_a_time_point(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError, match="absent"):
         index_folders([tmp_path / "absent"])
+
+
+# An unchanged file is not read twice --------------------------------------------------------------
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose headers are read."""
+    names: list[str] = []
+
+    def scan(paths: Sequence[str], *, workers: int) -> Iterator[HeaderTexts | str]:
+        for path in paths:
+            names.append(Path(path).name)
+            yield scan_header(path)
+
+    monkeypatch.setattr(index, "scan_headers", scan)
+    return names
+
+
+def test_only_new_and_changed_files_are_read(tmp_path: Path, reading: list[str]) -> None:
+    kept, study = tmp_path / "series.parquet", tmp_path / "study"
+    paths = write_pet(study)
+    first = index_folders([study], kept=kept)
+    assert len(reading) == 5
+    reading.clear()
+    (again,) = index_folders([study], kept=kept)
+    assert reading == []
+    assert vars(again) == vars(first[0])
+
+    paths[0].unlink()
+    os.utime(paths[1], ns=(1, 1))
+    paths[2].write_bytes(paths[2].read_bytes() + b"\0\0")
+    index_folders([study], kept=kept)
+    assert sorted(reading) == sorted(path.name for path in paths[1:3])
+    assert {Path(stamp.path) for stamp in read_index(kept)} == set(paths[1:])
+
+
+def test_other_folders_stay_in_the_index(tmp_path: Path, reading: list[str]) -> None:
+    kept = tmp_path / "series.parquet"
+    for name in ("a", "ab"):
+        write_pet(tmp_path / name)
+        index_folders([tmp_path / name], kept=kept)
+    reading.clear()
+    index_folders([tmp_path / "a", tmp_path / "ab"], kept=kept)
+    assert reading == []
+
+
+def test_a_file_with_a_problem_is_tried_again(tmp_path: Path, reading: list[str]) -> None:
+    _damaged(tmp_path / "study")
+    for _ in range(2):
+        (record,) = index_folders([tmp_path / "study"], kept=tmp_path / "series.parquet")
+        assert record.problem == "the file is not DICOM"
+    assert reading == ["broken", "broken"]
+
+
+def test_what_was_read_before_a_break_is_kept(tmp_path: Path, reading: list[str]) -> None:
+    kept, study = tmp_path / "series.parquet", tmp_path / "study"
+    write_pet(study)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index_folders([study], kept=kept, progress=stop)
+    reading.clear()
+    index_folders([study], kept=kept)
+    assert len(reading) == 2
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "other_version", "other_table"])
+def test_an_index_that_cannot_be_used_is_made_again(tmp_path: Path, reading: list[str], damage: str) -> None:
+    kept, study = tmp_path / "series.parquet", tmp_path / "study"
+    write_pet(study)
+    index_folders([study], kept=kept)
+    if damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:-9])
+    elif damage == "other_version":
+        table = pq.read_table(kept)
+        pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"index_version": b"0"}), kept)
+    else:
+        pq.write_table(pa.table({"path": ["a"]}), kept)
+    reading.clear()
+    index_folders([study], kept=kept)
+    assert len(reading) == 5
+    assert len(read_index(kept)) == 5
+
+
+def test_every_column_of_the_index_is_described(tmp_path: Path) -> None:
+    write_pet(tmp_path / "study")
+    index_folders([tmp_path / "study"], kept=tmp_path / "series.parquet")
+    schema = pq.read_schema(tmp_path / "series.parquet")
+    assert schema.names == [*Stamp._fields, *HeaderTexts._fields]
+    assert all(field.metadata[b"description"] for field in schema)
+    assert schema.field("unit").metadata[b"description"] == b"Units (0054,1001)"
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    write_pet(tmp_path)
+    told: list[tuple[int, int]] = []
+    index_folders([tmp_path], progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 5) for n in range(1, 6)]
+
+
+# Cycles and partners ------------------------------------------------------------------------------
+
+
+def _visits(folder: Path, *starts: str, patient: str = "MRN7") -> None:
+    for number, start in enumerate(starts, start=1):
+        date, clock = start.split()
+        write_pet(folder / f"s{number}", edit=_edit(**_scan(patient, date, number, AcquisitionTime=clock)))
+
+
+ADMINISTRATIONS = [
+    {"site": "A", "patient": "P7", "cycle": 1, "injection_start": "2024-01-02T09:00:00"},
+    {"site": "A", "patient": "P7", "cycle": 3, "injection_start": "2024-01-12T09:00:00"},
+]
+
+
+def test_administrations_tell_cycles_and_site(tmp_path: Path) -> None:
+    # Ten days apart: no gap would tell them apart, and cycle 2 had no scan.
+    _visits(tmp_path, "20240102 130000", "20240103 100000", "20240112 130000")
+    rows, unplaced = draft_scans(
+        index_folders([tmp_path]), tmp_path, keys={"MRN7": "P7"}, administrations=ADMINISTRATIONS
+    )
+    assert [(r["site"], r["patient"], r["cycle"], r["time_point"]) for r in rows] == [
+        ("A", "P7", 1, 1),
+        ("A", "P7", 1, 2),
+        ("A", "P7", 3, 1),
+    ]
+    assert unplaced == []
+
+
+@pytest.mark.parametrize(
+    ("start", "keys", "more", "reason"),
+    [
+        ("20240102 085900", {"MRN7": "P7"}, [], "before the first injection"),
+        ("20240127 090000", {"MRN7": "P7"}, [], "15 days after the last injection"),
+        ("20240103 090000", {"MRN7": "P8"}, [], "does not have the patient"),
+        ("20240103 090000", {"OTHER": "P7"}, [], "the key list does not have its PatientID"),
+        ("20240103 090000", {"MRN7": "P7"}, [ADMINISTRATIONS[0] | {"site": "B"}], "at two sites"),
+    ],
+)
+def test_a_scan_that_the_administrations_do_not_explain_is_not_placed(
+    tmp_path: Path, start: str, keys: dict[str, str], more: list[dict[str, object]], reason: str
+) -> None:
+    _visits(tmp_path, start)
+    rows, (unplaced,) = draft_scans(
+        index_folders([tmp_path]), tmp_path, keys=keys, administrations=[*ADMINISTRATIONS, *more]
+    )
+    assert rows == []
+    assert reason in unplaced["reason"]
+
+
+def test_of_several_cts_in_one_frame_that_of_the_session_is_taken(tmp_path: Path) -> None:
+    for number, date in ((1, "20240102"), (2, "20240105")):
+        same = {"PatientID": "A", "FrameOfReferenceUID": "1.5", "StudyInstanceUID": "1.6", "AcquisitionDate": date}
+        write_pet(tmp_path / f"spect{number}", edit=_edit(**same, SeriesInstanceUID=f"1.2.{number}"))
+        write_ct(tmp_path / f"ct{number}", edit=_edit(**same, SeriesInstanceUID=f"1.3.{number}"))
+    rows, unplaced = draft_scans(index_folders([tmp_path]), tmp_path)
+    assert [(row["spect"], row["ct"]) for row in rows] == [("spect1", "ct1"), ("spect2", "ct2")]
+    assert unplaced == []
+
+
+def test_patients_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        write_pet(tmp_path / str(number), edit=_edit(**_scan(f"M{number}", "20240102", number)))
+    keys = {"M1": "P10", "M2": "P9", "M3": "P2"}
+    rows, _ = draft_scans(index_folders([tmp_path]), tmp_path, keys=keys)
+    assert [row["patient"] for row in rows] == ["P2", "P9", "P10"]
+
+
+def test_the_directory_of_a_medium_is_no_image(tmp_path: Path) -> None:
+    write_nm(tmp_path / "DICOMDIR")
+    path = write_nm(tmp_path / "DIR001")
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.20", b"1.2.840.10008.1.3.10\0\0\0\0\0\0"))
+    _, unplaced = draft_scans(index_folders([tmp_path]), tmp_path)
+    assert [(entry["path"], "DICOMDIR" in entry["reason"]) for entry in unplaced] == [("DIR001", True)]
+
+
+# The command --------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_sheet_index_and_what_is_left(tmp_path: Path) -> None:
+    _visits(tmp_path / "dicom", "20240102 130000", "20240112 130000", "20240112 130000")
+    (tmp_path / "dicom" / "empty").touch()
+    out = tmp_path / "scans.tsv"
+    done = CliRunner().invoke(app, ["index", str(tmp_path / "dicom"), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert out.read_text().splitlines()[1:] == ["n/a\tP1\t1\t1\tdicom/s1\tn/a\tn/a\tModel One"]
+    assert (tmp_path / "scans-unplaced.tsv").read_text().splitlines()[1:] == [
+        "dicom/empty\t\tthe file is empty",
+        "dicom/s2\tPT\tseveral SPECT series start at the same time: choose one reconstruction",
+        "dicom/s3\tPT\tseveral SPECT series start at the same time: choose one reconstruction",
+    ]
+    assert "P1\tMRN7" in done.output
+    assert "dicom/s2 and 1 more" in done.output
+    assert (tmp_path / "series.parquet").is_file()
+    assert CliRunner().invoke(app, ["index", str(tmp_path / "dicom"), "--out", str(out)]).exit_code == 2
+
+
+def test_the_command_takes_administrations_and_a_key_list(tmp_path: Path) -> None:
+    _visits(tmp_path / "dicom", "20240102 130000")
+    sheet, keys = tmp_path / "administrations.tsv", tmp_path / "keys.tsv"
+    columns = "site patient cycle radiopharmaceutical nuclide injection_start infusion_min measured_activity_mbq"
+    row = "A P7 2 Lu177-DOTATATE Lu-177 2024-01-02T09:00 30 7400"
+    lines = (f"{columns} residual_activity_mbq", f"{row} 20")
+    sheet.write_text("".join("\t".join(line.split()) + "\n" for line in lines))
+    keys.write_text("patient_id\tpatient\nMRN7\tP7\n")
+    options = ["--administrations", str(sheet), "--keys", str(keys)]
+    done = CliRunner().invoke(app, ["index", str(tmp_path / "dicom"), "--out", str(tmp_path / "scans.tsv"), *options])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "scans.tsv").read_text().splitlines()[1].split("\t")[:4] == ["A", "P7", "2", "1"]
+    assert "MRN7" not in done.output
+
+    sheet.write_text(sheet.read_text().replace("7400", "7.4"))
+    done = CliRunner().invoke(app, ["index", str(tmp_path / "dicom"), "--out", str(tmp_path / "new.tsv"), *options])
+    assert done.exit_code == 2
+    assert "GBq" in done.output

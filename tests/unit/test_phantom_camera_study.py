@@ -18,7 +18,8 @@ from doseledger.activity import Calibration
 from doseledger.errors import UnknownNameError
 from doseledger.geometry import Grid
 from doseledger.io.dicom import SpectImage, read_ct, read_spect, read_structures, structure_mask
-from doseledger.io.index import draft_scans, index_folders
+from doseledger.io.draft import draft_scans
+from doseledger.io.index import index_folders
 from doseledger.nuclides import nuclide
 from doseledger.phantom.camera_phantoms import SPHERE_DIAMETERS_MM, Filled, Phantom, phantoms
 from doseledger.phantom.camera_study import write_camera_study

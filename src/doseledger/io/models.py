@@ -272,6 +272,13 @@ class PhantomBody(SheetRow):
         return self
 
 
+class PatientKey(SheetRow):
+    """The key list of a site, for ``doseledger index``: it is named in no config and stays with the records."""
+
+    patient_id: Name = Field(description="PatientID (0010,0020)")
+    patient: Label
+
+
 SHEETS: Final[dict[str, type[SheetRow]]] = {
     "scans": Scan,
     "administrations": Administration,

@@ -60,16 +60,18 @@ def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
 
 
 def read_sheet(path: Path, model: type[SheetRow], *, unique: tuple[str, ...] = ()) -> list[Row]:
-    """Rows of a sheet that belongs to no cohort, as plain data.
+    """Rows of a sheet that is not read as part of a cohort, as plain data.
 
     Raises
     ------
-    RecordedError
+    RecordedError, SheetError
         The first thing wrong with it.
     """
     sheet = _Sheet(path, model, unique=unique)
-    if sheet.problems:
-        raise RecordedError(**sheet.problems[0])
+    sheet.require_keys()
+    problems = [*sheet.problems, *(problem for key in sorted(sheet.keys()) for problem in sheet.problems_of(key))]
+    if problems:
+        raise RecordedError(**problems[0])
     return sheet.rows
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -25,12 +24,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from doseledger.errors import FileUnreadableError, InputMissingError, QuantityError, TagMissingError, TimeError
 from doseledger.io.dicom.moments import local_moment, offset_moment, utc_offset
+from doseledger.io.files import is_side_file
 
 Paths = str | Path | Iterable[str | Path]
-
-#: Files that lie beside images and are passed over by name alone, in lower case. Anything else that
-#: is not DICOM is an error: a damaged slice must not look like a note.
-SIDE_FILES: Final = ("dicomdir", ".*", "*.txt", "*.md", "license*", "readme*", "thumbs.db", "desktop.ini")
 
 #: What pydicom raises on damaged data, from the file as a whole or from one element of it.
 DAMAGED: Final = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, struct.error, zlib.error)
@@ -42,11 +38,6 @@ _T = TypeVar("_T")
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
 #: Larger elements, pixels above all, stay in the file until they are asked for, in bytes.
 _DEFERRED_FROM: Final = 4096
-
-
-def is_side_file(path: Path) -> bool:
-    """Whether a file is known by its name to be no image."""
-    return any(fnmatch(path.name.lower(), pattern) for pattern in SIDE_FILES)
 
 
 def collect_files(paths: Paths) -> list[Path]:
@@ -299,7 +290,7 @@ def read_header(path: Path, *, tags: tuple[str, ...] | None = None) -> Header:
         raise FileUnreadableError("the file is not DICOM", path=path) from error
     except DAMAGED as error:
         raise FileUnreadableError(f"the file cannot be read as DICOM: {error}", path=path) from error
-    if _ends_early(dataset.file_meta, size) or _ends_early(dataset, size):
+    if ends_early(dataset.file_meta, size) or ends_early(dataset, size):
         raise FileUnreadableError("the file is truncated: it ends in the middle of an element", path=path)
     return Header(path, dataset)
 
@@ -315,7 +306,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _ends_early(dataset: Dataset, file_size: int) -> bool:
+def ends_early(dataset: Dataset, file_size: int) -> bool:
+    """Whether a file of that size ends in the middle of an element."""
     # pydicom takes what is left of a file as the value of its last element, however short, and of a
     # value that it leaves in the file it does not look for the end.
     return any(
