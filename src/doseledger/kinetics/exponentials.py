@@ -277,7 +277,7 @@ def _amplitudes(basis: Array, data: Array) -> Array:
     singles = np.stack([_alone(one, data), _alone(two, data)], axis=-1)
     left = [np.square(data - singles[..., i, None] * basis[..., i, :]).sum(axis=-1) for i in (0, 1)]
     single = np.where((left[0] <= left[1])[..., None], singles * [1.0, 0.0], singles * [0.0, 1.0])
-    return np.asarray(np.where((both >= 0.0).all(axis=-1)[..., None], both, single))
+    return np.asarray(np.where(np.all(both >= 0.0, axis=-1, keepdims=True), both, single))
 
 
 def _alone(shape: Array, data: Array, *, bounded: bool = True) -> Array:
