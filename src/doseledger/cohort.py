@@ -72,6 +72,7 @@ class Cycle:
     data_origin: str
     base: str
     review: tuple[Row, ...] = ()
+    curve_models: tuple[Row, ...] = ()
     problems: tuple[Row, ...] = ()
 
     @property
@@ -101,7 +102,10 @@ class Cycle:
                 "review": _pick(self.review, "time_point", "decision", "label_map", "reviewer", "comment"),
             },
             "align": {"scans": _pick(self.scans, "time_point")},
-            "kinetics": {"nuclide": (self.administration or {}).get("nuclide")},
+            "kinetics": {
+                "nuclide": (self.administration or {}).get("nuclide"),
+                "curve_models": _pick(self.curve_models, "region", "model", "uptake_half_life_h", "uptake_ln_sd"),
+            },
             "dose": {
                 "administration": self.administration,
                 "scans": _pick(self.scans, "time_point", "camera"),

@@ -12,6 +12,7 @@ whatever x is. The amplitudes are linear and are eliminated (variable projection
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, log
@@ -92,7 +93,7 @@ FORMS: Final[dict[str, Form]] = {
 }
 
 
-def exponentials(parameter_names: tuple[str, ...], parameters: tuple[float, ...]) -> tuple[list[float], list[float]]:
+def exponentials(parameter_names: Sequence[str], parameters: Sequence[float]) -> tuple[list[float], list[float]]:
     """Amplitudes (MBq, those of uptake negative) and rates (1/h) of a curve sum_i a_i exp(-l_i t).
 
     Both are empty for a curve that is no sum of exponentials.
