@@ -64,6 +64,7 @@ truth: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_segmentation.py
+	$(BIN)/python tests/bench/bench_kinetics.py
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden
