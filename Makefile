@@ -66,6 +66,7 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_index.py
 	$(BIN)/python tests/bench/bench_segmentation.py
 	$(BIN)/python tests/bench/bench_registration.py
+	$(BIN)/python tests/bench/bench_kinetics.py
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden

@@ -72,6 +72,7 @@ class Cycle:
     data_origin: str
     base: str
     review: tuple[Row, ...] = ()
+    curve_models: tuple[Row, ...] = ()
     problems: tuple[Row, ...] = ()
 
     @property
@@ -104,7 +105,10 @@ class Cycle:
                 "scans": _pick(self.scans, "time_point", "camera"),
                 "cameras": _pick(self.cameras, "camera", "fwhm_mm"),
             },
-            "kinetics": {"nuclide": (self.administration or {}).get("nuclide")},
+            "kinetics": {
+                "nuclide": (self.administration or {}).get("nuclide"),
+                "curve_models": _pick(self.curve_models, "region", "model", "uptake_half_life_h", "uptake_ln_sd"),
+            },
             "dose": {
                 "administration": self.administration,
                 "scans": _pick(self.scans, "time_point", "camera"),

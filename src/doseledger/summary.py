@@ -55,7 +55,8 @@ def _scan_sections(cohort: Path) -> list[str]:
     """Whole-field activities, activities of the regions and their curves, with the flags."""
 
     def lines(table: str, columns: Sequence[str]) -> str:
-        rows = read_cohort_table(cohort, table)
+        # Of the curves, only those that a dose rests on.
+        rows = [row for row in read_cohort_table(cohort, table) if row.get("chosen", True)]
         return _table([{column: _cell(row[column]) for column in columns} for row in rows])
 
     key = ("site", "patient", "cycle")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doseledger.kinetics import fit_curve, fit_voxels, single_time_point
+from doseledger.kinetics import REGISTRY, exponentials, fit_curve, fit_voxels, single_time_point
 from doseledger.kinetics.voxelwise import LARGEST_FOLDING
 
 ANY = settings(max_examples=250, deadline=None, derandomize=True)
@@ -19,6 +19,9 @@ HALF_LIVES_H = st.floats(5.0, 400.0)
 TIMES_H = st.floats(0.0, 500.0)
 #: Nothing, or from a becquerel to a terabecquerel.
 ACTIVITIES_MBQ = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))
+
+#: Models that four scans determine: with more parameters the minimum is a valley.
+TOLD_BY_FOUR = ["auto", "mono", "mono_uptake", "trapezoid", "trapezoid_physical"]
 
 
 @st.composite
@@ -33,7 +36,7 @@ def test_any_data_give_a_finite_curve_that_decays_at_least_physically(
     data: tuple[list[float], list[float]], half_life_h: float, u_activity_mbq: float | None
 ) -> None:
     times, activity = data
-    fit = fit_curve(times, activity, half_life_h=half_life_h, u_activity_mbq=u_activity_mbq)
+    fit = fit_curve(times, activity, half_life_h=half_life_h, u_activity_mbq=u_activity_mbq, model="mono")
     if not any(activity):
         assert fit.status == "not_converged"
         return
@@ -85,8 +88,58 @@ def test_noise_free_data_are_met(half_life_h: float, amplitude_mbq: float, times
     if len(visible) < 2:
         return
     activity = amplitude_mbq * np.exp(-log(2.0) / half_life_h * np.array(visible))
-    fit = fit_curve(visible, activity, half_life_h=physical_h, u_activity_mbq=1e-4 * activity)
+    fit = fit_curve(visible, activity, half_life_h=physical_h, u_activity_mbq=1e-4 * activity, model="mono")
     assert fit.tia_mbq_h == pytest.approx(amplitude_mbq * half_life_h / log(2.0), rel=1e-3)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(scans(), HALF_LIVES_H, st.sampled_from(["auto", *REGISTRY]), st.one_of(st.none(), st.floats(1e-3, 1e6)))
+def test_any_model_gives_a_finite_curve_or_says_why_not(
+    data: tuple[list[float], list[float]], half_life_h: float, model: str, u_activity_mbq: float | None
+) -> None:
+    times, activity = data
+    fit = fit_curve(times, activity, half_life_h=half_life_h, u_activity_mbq=u_activity_mbq, model=model)
+    if not fit.has_curve:
+        assert fit.status in ("too_few_points", "not_converged")
+        return
+    slowest = log(2.0) / half_life_h
+    assert isfinite(fit.tia_mbq_h)
+    assert isfinite(fit.u_tia_mbq_h)
+    low, high = fit.tia_interval_mbq_h
+    assert 0.0 <= low <= fit.tia_mbq_h * (1.0 + 1e-12)
+    assert fit.tia_mbq_h <= high
+    assert -1e-9 <= fit.extrapolated_fraction <= 1.0 + 1e-9
+    assert 0.0 < fit.effective_half_life_h <= half_life_h * (1.0 + 1e-12)
+    assert fit.rate_at_bound == (fit.status == "at_bound")
+    assert np.all(np.isfinite(fit.covariance))
+    assert np.linalg.eigvalsh(fit.covariance).min() >= -1e-9 * np.abs(fit.covariance).max()
+    amplitudes, rates = exponentials(fit.parameter_names, fit.parameters)
+    assert (not rates) == fit.model.startswith("trapezoid")
+    if rates:
+        assert min(rates) >= slowest
+        assert fit.tia_mbq_h == pytest.approx(sum(a / r for a, r in zip(amplitudes, rates, strict=True)), rel=1e-4)
+        assert all(amplitude >= 0.0 for amplitude in amplitudes[: 1 + fit.model.startswith("bi")])
+    # Nothing can have more decays than all of the largest activity, undiminished until the last scan and
+    # then by physical decay: true of the trapezoid, whose tail starts from a scan.
+    if not rates:
+        assert fit.tia_mbq_h <= max(activity) * (max(times) + 1.0 / slowest) * (1.0 + 1e-9)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.permutations(range(4)), st.floats(1e-3, 1e3), st.sampled_from(TOLD_BY_FOUR), st.integers(0, 10**6))
+def test_neither_the_order_of_the_scans_nor_the_unit_changes_a_realistic_curve(
+    order: list[int], scale: float, model: str, seed: int
+) -> None:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    times = np.array([4.0, 24.0, 96.0, 168.0]) * rng.uniform(0.8, 1.2, 4)
+    activity = (np.exp(-times / 70.0) - np.exp(-times / 3.0)) * (1.0 + 0.05 * rng.standard_normal(4))
+    one = fit_curve(times, activity, half_life_h=159.528, model=model)
+    turned = fit_curve(times[order], activity[order], half_life_h=159.528, model=model)
+    assert (turned.parameters, turned.tia_interval_mbq_h) == (one.parameters, one.tia_interval_mbq_h)
+    other = fit_curve(times, scale * activity, half_life_h=159.528, model=model)
+    assert other.status == one.status
+    assert other.tia_mbq_h == pytest.approx(scale * one.tia_mbq_h, rel=1e-5)
+    assert other.u_tia_mbq_h == pytest.approx(scale * one.u_tia_mbq_h, rel=1e-3)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -112,8 +165,8 @@ def test_the_unit_of_the_activity_does_not_matter(
     times, activity = data
     if not any(activity):
         return
-    one = fit_curve(times, activity, half_life_h=half_life_h)
-    other = fit_curve(times, np.array(activity) * scale, half_life_h=half_life_h)
+    one = fit_curve(times, activity, half_life_h=half_life_h, model="mono")
+    other = fit_curve(times, np.array(activity) * scale, half_life_h=half_life_h, model="mono")
     assert other.status == one.status
     assert other.tia_mbq_h == pytest.approx(scale * one.tia_mbq_h, rel=1e-4)
     assert other.extrapolated_fraction == pytest.approx(one.extrapolated_fraction, rel=1e-3, abs=1e-9)

@@ -35,6 +35,11 @@ SHEETS: dict[str, list[tuple[str, ...]]] = {
     "regions": [("source_name", "region", "kind", "alpha_beta_gy"), ("Liver", "liver", "organ", "n/a")],
     "limits": [("region", "quantity", "limit_gy", "source"), ("kidneys", "absorbed_dose", "23", "a line")],
     "patients": [("site", "patient", "age_years"), ("A", "P1", "63"), ("B", "P1", "")],
+    "curve_models": [
+        ("radiopharmaceutical", "region", "model", "uptake_half_life_h", "uptake_ln_sd", "source"),
+        ("Lu177-DOTATATE", "liver", "bi", "n/a", "n/a", "cohort"),
+        ("Lu177-PSMA-617", "liver", "mono", "1.5", "0.5", "cohort"),
+    ],
 }
 
 

@@ -90,6 +90,7 @@ def test_every_stage_is_told_its_key_and_plain_data(stage: str) -> None:
         ({"administration": ADMINISTRATION | {"measured_activity_mbq": 7000.0}}, {"ingest", "dose"}),
         ({"administration": ADMINISTRATION | {"nuclide": "Y-90"}}, {"ingest", "kinetics", "dose"}),
         ({"problems": ({"what": "x"},)}, {"ingest"}),
+        ({"curve_models": ({"region": "liver", "model": "bi"},)}, {"kinetics"}),
     ],
     ids=lambda value: ", ".join(sorted(value)),
 )

@@ -108,7 +108,10 @@ def fabricated_cycle(
         found["curve"].append(
             {
                 **common,
-                "model": "mono_uptake" if region == "liver" else "mono",
+                "model": "trapezoid" if region == "liver" else "mono",
+                "parameter_names": ["last_activity_mbq", "tail_rate_per_h"]
+                if region == "liver"
+                else ["amplitude_mbq", "rate_per_h"],
                 "parameters": [factor * amplitude * administered, log(2) / half_life_h],
                 "chosen": True,
                 "status": "at_bound" if at_bound else "ok",
@@ -472,7 +475,7 @@ class TestPatientPage:
 
     def test_curve_of_another_model_is_said_not_to_be_drawn(self, patient_html: str) -> None:
         text = readable(patient_html)
-        assert "mono_uptake (the page does not draw this model), ok" in text
+        assert "trapezoid (the page does not draw this model), ok" in text
         assert "Kidney left, cycle 1. 4 scans; mono, ok; effective half-life 51.6 h; 10.5 % after the last scan" in text
 
     def test_numbers_that_are_not_finite_are_shown_as_such(self) -> None:
@@ -677,7 +680,7 @@ class TestCharts:
         assert "61 sums in order of size." in bed.detail
 
     def test_corrected_points_and_no_half_life(self) -> None:
-        panel = charts.CurvePanel((24.0,), (100.0,), (5.0,), (120.0,), None, None)
+        panel = charts.CurvePanel((24.0,), (100.0,), (5.0,), (120.0,), (), None)
         assert charts.common_axes([panel]) == pytest.approx((24.0 * 1.05, 120.0 * 1.12))
 
 

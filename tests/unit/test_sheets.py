@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from doseledger.cohort import Plan
 from doseledger.errors import ForeignResultsError, RecordedError, SheetError
 from doseledger.io import sheets as module
+from doseledger.io.models import CurveModelName
 from doseledger.io.sheets import PLANS, config_folder, load_plan
+from doseledger.kinetics import REGISTRY
 
 from .sheet_factory import SHEETS, Cohort
 
@@ -111,6 +113,28 @@ def test_other_spellings_of_a_table_are_the_same_plan(
         k: (c.administration, c.scans, c.cameras, c.regions) for k, c in expected.cycles.items()
     }
     assert found.patients == expected.patients
+
+
+def test_a_cycle_is_told_the_curve_models_of_its_radiopharmaceutical(cohort: Cohort) -> None:
+    assert cohort.load().cycle("A", "P1", 1).rows_for("kinetics")["curve_models"] == [
+        {"region": "liver", "model": "bi", "uptake_half_life_h": None, "uptake_ln_sd": None}
+    ]
+    cohort.set("administrations", 2, "radiopharmaceutical", "Lu177-PSMA-617")
+    plan = cohort.load()
+    assert plan.cycle("A", "P1", 1).rows_for("kinetics")["curve_models"][0]["model"] == "bi"
+    second = plan.cycle("A", "P1", 2).rows_for("kinetics")["curve_models"]
+    assert [(row["model"], row["uptake_half_life_h"], row["uptake_ln_sd"]) for row in second] == [("mono", 1.5, 0.5)]
+
+
+def test_half_a_prior_refuses_every_cycle(cohort: Cohort) -> None:
+    cohort.set("curve_models", 1, "uptake_half_life_h", "2.0")
+    found = sentences(cohort.load())
+    assert set(found) == EVERY
+    assert all("both are needed" in text for texts in found.values() for text in texts)
+
+
+def test_the_models_of_sheet_and_config_are_those_of_the_registry() -> None:
+    assert list(get_args(CurveModelName)) == list(REGISTRY)
 
 
 @pytest.mark.parametrize("sheet", ["limits", "patients"])
@@ -362,6 +386,8 @@ def test_a_column_twice(cohort: Cohort, sheet: str, column: str) -> None:
         ("regions", 1, "region", "Liver!", "match pattern"),
         ("regions", 1, "alpha_beta_gy", "0", "greater than 0"),
         ("limits", 1, "quantity", "dose", "'absorbed_dose' or 'bed'"),
+        ("curve_models", 1, "model", "auto", "'mono'"),
+        ("curve_models", 1, "uptake_half_life_h", "0", "greater than 0"),
         ("limits", 1, "limit_gy", "-23", "greater than 0"),
         ("patients", 1, "age_years", "old", "valid integer"),
     ],
@@ -384,13 +410,13 @@ def test_two_rows_that_contradict_each_other(cohort: Cohort, sheet: str, column:
     assert f"line {len(cohort.rows[sheet])} repeats an earlier row (file {sheet}.tsv; tag {column}" in sentence
 
 
-@pytest.mark.parametrize("sheet", ["cameras", "regions", "limits", "patients"])
+@pytest.mark.parametrize("sheet", ["cameras", "regions", "limits", "patients", "curve_models"])
 def test_an_absent_shared_sheet(cohort: Cohort, sheet: str) -> None:
     cohort.absent.add(sheet)
     assert f"cannot be read (file {sheet}.tsv)" in refused_by(cohort)
 
 
-@pytest.mark.parametrize("sheet", ["cameras", "regions", "limits", "patients"])
+@pytest.mark.parametrize("sheet", ["cameras", "regions", "limits", "patients", "curve_models"])
 @pytest.mark.parametrize(
     ("content", "words"),
     [("Künstler\n".encode("latin-1"), "not UTF-8"), (b"\xff\xfes\0i\0", "not UTF-8"), (b"9" * 200_000, "not a table")],
@@ -567,6 +593,7 @@ def test_a_changed_sheet_is_read_again(cohort: Cohort, sheet: str) -> None:
         "regions": ("region", 1, "spleen"),
         "limits": ("limit_gy", 1, "28"),
         "patients": ("age_years", 1, "64"),
+        "curve_models": ("model", 1, "mono"),
     }[sheet]
     cohort.set(sheet, row, column, cell)
     assert cohort.load() != before

@@ -13,6 +13,7 @@ from doseledger import audit
 from doseledger.cohort import CYCLE_STAGES, cycle_folder
 from doseledger.io.sheets import load_plan
 from doseledger.io.tables import read_rows
+from doseledger.steps import kinetics
 from doseledger.steps.cohort_page import read_cohort_table
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.stage import run_stage
@@ -110,7 +111,8 @@ def test_a_finished_cohort_has_nothing_to_do(micro: Cohort) -> None:
 
 
 def test_a_new_stage_version_recomputes_what_follows_and_nothing_else(micro: Cohort, tmp_path: Path) -> None:
-    old, new = "STAGE_VERSION: Final[int] = 2", "STAGE_VERSION: Final[int] = 3"
+    version = kinetics.STAGE_VERSION
+    old, new = (f"STAGE_VERSION: Final[int] = {number}" for number in (version, version + 1))
     source = patched_source(tmp_path, {"steps/kinetics.py": (old, new)})
     assert micro.planned(source=source) == AFTER_KINETICS
 

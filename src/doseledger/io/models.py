@@ -184,6 +184,27 @@ class Limit(SheetRow):
     source: Name
 
 
+#: Keys of the registry of curve models, spelled out: the plan is read by every job, compiled fits are not.
+CurveModelName = Literal["mono", "mono_uptake", "bi", "bi_uptake", "trapezoid", "trapezoid_physical"]
+
+
+class CurveModel(SheetRow):
+    """curve_models.tsv (optional): curve model and uptake of a region, frozen after a look at the cohort."""
+
+    radiopharmaceutical: Name
+    region: Name
+    model: CurveModelName | None = Field(None, description="Instead of the config's kinetics.model")
+    uptake_half_life_h: float | None = Field(None, gt=0, description="Median of the prior of the uptake half-life, h")
+    uptake_ln_sd: float | None = Field(None, gt=0, description="Standard deviation of its logarithm")
+    source: Name
+
+    @model_validator(mode="after")
+    def _whole_prior(self) -> Self:
+        if (self.uptake_half_life_h is None) != (self.uptake_ln_sd is None):
+            raise ValueError("uptake_half_life_h and uptake_ln_sd: both are needed, or neither")
+        return self
+
+
 class Patient(SheetRow):
     """patients.tsv (optional): what else is known of a patient."""
 
@@ -287,6 +308,7 @@ SHEETS: Final[dict[str, type[SheetRow]]] = {
     "limits": Limit,
     "patients": Patient,
     "review": Review,
+    "curve_models": CurveModel,
     "phantoms": PhantomBody,
 }
 
@@ -305,6 +327,7 @@ class Sheets(_Section):
     limits: str | None = None
     patients: str | None = None
     review: str | None = None
+    curve_models: str | None = None
     phantom_qc: str | None = Field(None, description="Table phantom_qc of the cameras, as `doseledger camera` wrote it")
 
 
@@ -378,7 +401,7 @@ class Align(_Section):
 class Kinetics(_Section):
     """Time-activity fits."""
 
-    model: Literal["auto", "mono"] = Field("auto", description="auto: mono from two scans on, Hänscheid for one")
+    model: Literal["auto"] | CurveModelName = Field("auto", description="auto: what so many scans can tell")
     single_time_point: Literal["hanscheid"] = "hanscheid"
     curve_source: Literal["own_mask", "reference_mask"] = Field(
         "own_mask", description="Each time point's own outline, or that of the reference on the aligned images"

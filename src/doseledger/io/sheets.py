@@ -100,6 +100,7 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             data_origin=data["data_origin"],
             base=str(base),
             review=tuple(c["review"]),
+            curve_models=tuple(c["curve_models"]),
             problems=tuple(c["problems"]),
         )
         for c in data["cycles"]
@@ -132,6 +133,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     limits = _Sheet(paths.get("limits"), models.Limit)
     patients = _Sheet(paths.get("patients"), models.Patient, unique=("site", "patient"))
     review = _Sheet(paths.get("review"), models.Review, unique=("site", "patient", "cycle", "time_point"))
+    curve_models = _Sheet(paths.get("curve_models"), models.CurveModel, unique=("radiopharmaceutical", "region"))
     for sheet in (scans, administrations, review):
         sheet.require_keys()
 
@@ -140,6 +142,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
         raise SheetError("the sheets name no cycle", path=paths["scans"])
     studies, unusable = _phantom_qc(paths.get("phantom_qc"), cameras.rows, config.data_origin)
     shared = [*unusable, *cameras.problems, *regions.problems, *limits.problems, *patients.problems]
+    shared += curve_models.problems
     # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
     shared += [record(e) for e in _strays(review, scans, paths)]
     cycles = []
@@ -158,6 +161,11 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
                 "scans": own_scans or [{"time_point": 1, "defective": True}] * bool(scans.problems_of(key)),
                 "cameras": [c for c in cameras.rows if c["site"] == key[0]],
                 "review": review.rows_of(key),
+                "curve_models": [
+                    row
+                    for row in curve_models.rows
+                    if administration and row["radiopharmaceutical"] == administration["radiopharmaceutical"]
+                ],
                 "problems": problems,
             }
         )

@@ -3,8 +3,9 @@
 All clearance rates are at least the physical decay constant, by construction.
 """
 
-from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit
-from doseledger.kinetics.fit import REGISTRY, fit_curve
+from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit, UptakePrior
+from doseledger.kinetics.exponentials import exponentials
+from doseledger.kinetics.fit import REGISTRY, ModelComparison, compare_models, fit_curve
 from doseledger.kinetics.single import METHODS, KineticPrior, single_time_point
 from doseledger.kinetics.voxelwise import VoxelFit, fit_voxels
 
@@ -14,7 +15,11 @@ __all__ = [
     "REGISTRY",
     "CurveFit",
     "KineticPrior",
+    "ModelComparison",
+    "UptakePrior",
     "VoxelFit",
+    "compare_models",
+    "exponentials",
     "fit_curve",
     "fit_voxels",
     "single_time_point",

@@ -1,36 +1,64 @@
-"""Fits of curve models to the activities of one region."""
+"""The registry of curve models, the fit of one region, and the choice among models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp, log
+from dataclasses import dataclass
+from functools import partial
+from math import exp, inf
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize_scalar
+from numpy.typing import ArrayLike
 
 from doseledger.errors import UnknownNameError
-from doseledger.kinetics.curves import (
-    BOUND_CHI2,
-    CHI2_95,
-    CurveFit,
-    Samples,
-    Status,
-    check_samples,
-    log_symmetric_interval,
-)
+from doseledger.kinetics.curves import CurveFit, Samples, UptakePrior, check_samples
+from doseledger.kinetics.exponentials import FORMS, fit_exponentials
+from doseledger.kinetics.trapezoid import fit_trapezoid
 
-#: Excess of the clearance rate over physical decay, searched between these, in 1/h: half-lives of
-#: biological clearance from 80 years to 2 minutes.
-SMALLEST_EXCESS_PER_H: Final = 1.0e-6
-LARGEST_EXCESS_PER_H: Final = 20.0
-#: No faster than this many e-foldings before the first scan: nothing measurable would be left.
-LARGEST_FOLDING: Final = 50.0
-#: Starting points over that range: chi-square of one exponential can have more than one minimum.
-STARTS: Final = 60
-#: Below this number of degrees of freedom the scatter says nothing about the uncertainties.
-SCALING_DOF: Final = 2
+#: Model that the scans choose; any other value names a key of `REGISTRY`.
+AUTO: Final = "auto"
+#: Up to this number of scans AICc is not defined for a model with uptake (k = 3, n < k + 2).
+FEW_SCANS: Final = 4
+#: A scan sees uptake within this many of its half-lives after the injection; later, what is missing
+#: is below 3 % of the activity, and less than the activity is uncertain by.
+UPTAKE_SEEN_HALF_LIVES: Final = 5.0
+
+Model = Callable[[Samples, UptakePrior], CurveFit]
+
+
+def _trapezoid(name: str, samples: Samples, prior: UptakePrior, *, physical_tail: bool) -> CurveFit:
+    return fit_trapezoid(name, samples, physical_tail=physical_tail)
+
+
+#: Curve models; the keys are the values of config and of the columns ``model`` and ``curve_model``.
+REGISTRY: Final[dict[str, Model]] = {
+    "mono": partial(fit_exponentials, FORMS["mono"]),
+    "mono_uptake": partial(fit_exponentials, FORMS["mono_uptake"]),
+    "bi": partial(fit_exponentials, FORMS["bi"]),
+    "bi_uptake": partial(fit_exponentials, FORMS["bi_uptake"]),
+    "trapezoid": partial(_trapezoid, "trapezoid", physical_tail=False),
+    "trapezoid_physical": partial(_trapezoid, "trapezoid_physical", physical_tail=True),
+}
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Every model that has enough scans, and the one that the dose rests on.
+
+    Attributes
+    ----------
+    fits
+        By model, in the order of the registry.
+    chosen
+        The fit that `fit_curve` returns.
+    weights
+        Akaike weights of the models whose AICc is defined; empty if there are fewer than two.
+    """
+
+    fits: dict[str, CurveFit]
+    chosen: CurveFit
+    weights: dict[str, float]
 
 
 def fit_curve(
@@ -39,8 +67,8 @@ def fit_curve(
     *,
     half_life_h: float,
     u_activity_mbq: ArrayLike | None = None,
-    model: str = "auto",
-    prior: None = None,
+    model: str = AUTO,
+    prior: UptakePrior | None = None,
 ) -> CurveFit:
     """Fit a time-activity curve and integrate it from mid-injection to infinity.
 
@@ -53,9 +81,12 @@ def fit_curve(
     u_activity_mbq
         Random standard uncertainties; 5 % of each activity if not given.
     model
-        ``"auto"`` or a key of `REGISTRY`. ``"auto"`` is ``"mono"`` as long as that is the only one.
+        A key of `REGISTRY`, or ``"auto"``: two scans ``mono``; three or four ``mono_uptake`` with the
+        prior, if the first scan is early enough to see uptake, else ``mono``; from five scans on the
+        model of lowest AICc among those for which it is defined (n >= k + 2).
     prior
-        For models with a prior; none has one yet.
+        Of the uptake half-life; a median of 2.5 h with a standard deviation of 1.0 of its logarithm
+        if not given.
 
     Raises
     ------
@@ -72,159 +103,68 @@ def fit_curve(
     >>> fit.status, round(fit.effective_half_life_h, 6), round(fit.tia_mbq_h, 3)
     ('saturated', 50.0, 14426.95)
     """
-    name = "mono" if model == "auto" else model
-    if name not in REGISTRY:
-        raise UnknownNameError("the curve model is not known", value=model, expected=["auto", *REGISTRY])
+    _check_model(model)
     samples = check_samples(times_h, activity_mbq, half_life_h, u_activity_mbq)
     if not np.any(samples.activity_mbq > 0):
-        return CurveFit.without_result(name, "not_converged")
-    return REGISTRY[name](samples)
+        return CurveFit.without_result("mono" if model == AUTO else model, "not_converged")
+    prior = prior or UptakePrior()
+    return _automatic(samples, prior, {}) if model == AUTO else REGISTRY[model](samples, prior)
 
 
-def _fit_mono(samples: Samples) -> CurveFit:
-    """A(t) = A0 exp(-l t), l >= l_phys; TIA = A0 / l.
+def compare_models(
+    times_h: ArrayLike,
+    activity_mbq: ArrayLike,
+    *,
+    half_life_h: float,
+    u_activity_mbq: ArrayLike | None = None,
+    model: str = AUTO,
+    prior: UptakePrior | None = None,
+) -> ModelComparison:
+    """Fit every model of the registry and choose as `fit_curve` does, with the same arguments."""
+    _check_model(model)
+    samples = check_samples(times_h, activity_mbq, half_life_h, u_activity_mbq)
+    prior = prior or UptakePrior()
+    every = {name: fit(samples, prior) for name, fit in REGISTRY.items()} if np.any(samples.activity_mbq > 0) else {}
+    fits = {name: fit for name, fit in every.items() if fit.has_curve}
+    if not fits:
+        return ModelComparison({}, CurveFit.without_result("mono" if model == AUTO else model, "not_converged"), {})
+    chosen = _automatic(samples, prior, every) if model == AUTO else every[model]
+    return ModelComparison(fits, chosen, akaike_weights({n: f.aicc for n, f in fits.items() if f.aicc is not None}))
 
-    The amplitude is linear and is eliminated: for each rate it has a closed form (variable
-    projection), so that the fit is a search in one variable, u = ln(l - l_phys).
+
+def akaike_weights(aicc: dict[str, float]) -> dict[str, float]:
+    """exp(-(AICc - min)/2), of sum 1 (Burnham and Anderson 2002, doi 10.1007/b97636, section 2.9).
+
+    Examples
+    --------
+    >>> {name: round(w, 3) for name, w in akaike_weights({"mono": 16.0, "bi": 18.0}).items()}
+    {'mono': 0.731, 'bi': 0.269}
+    >>> akaike_weights({"mono": 16.0})
+    {}
     """
-    if samples.times_h.size < 2:
-        return CurveFit.without_result("mono", "too_few_points")
-    slowest = samples.decay_constant_per_h
-    rate, chi2 = _best_rate(samples)
-    chi2_at_bound = _profile(samples, slowest)[1]
-    rate_at_bound = chi2_at_bound - chi2 <= BOUND_CHI2
-    if rate_at_bound:
-        rate, chi2 = slowest, chi2_at_bound
-    rate_open = not rate_at_bound and _profile(samples, _fastest(samples))[1] - chi2 <= BOUND_CHI2
-    if rate_open:
-        rate, chi2 = _slowest_as_good(samples, rate, chi2)
-    amplitude = _profile(samples, rate)[0]
+    if len(aicc) < 2:
+        return {}
+    likelihoods = {name: exp(-(value - min(aicc.values())) / 2.0) for name, value in aicc.items()}
+    return {name: value / sum(likelihoods.values()) for name, value in likelihoods.items()}
+
+
+def _check_model(model: str) -> None:
+    if model != AUTO and model not in REGISTRY:
+        raise UnknownNameError("the curve model is not known", value=model, expected=[AUTO, *REGISTRY])
+
+
+def _automatic(samples: Samples, prior: UptakePrior, known: dict[str, CurveFit]) -> CurveFit:
+    """The model that so many scans at such times can tell; `known` spares fits that are at hand."""
+
+    def fitted(name: str) -> CurveFit:
+        return known[name] if name in known else REGISTRY[name](samples, prior)
+
     n = samples.times_h.size
-    dof = n - 2
-    covariance = _covariance(samples, amplitude, rate, fixed_rate=rate_at_bound)
-    if not samples.u_stated and dof > SCALING_DOF:
-        covariance = covariance * max(1.0, chi2 / dof)
-    tia = amplitude / rate
-    gradient = np.array([1.0 / rate, -amplitude / rate**2])
-    u_tia = float(np.sqrt(gradient @ covariance @ gradient))
-    interval = log_symmetric_interval(tia, u_tia)
-    if rate_at_bound:
-        interval = (min(interval[0], _lowest_tia(samples, chi2)), interval[1])
-    return CurveFit(
-        model="mono",
-        parameters=(amplitude, rate),
-        parameter_names=("amplitude_mbq", "rate_per_h"),
-        covariance=covariance,
-        tia_mbq_h=tia,
-        u_tia_mbq_h=u_tia,
-        tia_interval_mbq_h=interval,
-        effective_half_life_h=log(2.0) / rate,
-        uptake_half_life_h=None,
-        extrapolated_fraction=exp(-rate * float(samples.times_h[-1])),
-        rate_at_bound=rate_at_bound,
-        aicc=_aicc(chi2, n, 2),
-        chi2=chi2,
-        dof=dof,
-        status=_status(rate_at_bound=rate_at_bound, rate_open=rate_open, dof=dof),
-    )
-
-
-def _status(*, rate_at_bound: bool, rate_open: bool, dof: int) -> Status:
-    if rate_at_bound:
-        return "at_bound"
-    if rate_open:
-        return "not_converged"
-    return "saturated" if dof == 0 else "ok"
-
-
-def _profile(samples: Samples, rate_per_h: float) -> tuple[float, float]:
-    """Best amplitude for a rate, and chi-square there."""
-    shape = np.exp(-rate_per_h * samples.times_h) / samples.u_activity_mbq
-    data = samples.activity_mbq / samples.u_activity_mbq
-    amplitude = float(shape @ data) / float(shape @ shape)
-    residual = data - amplitude * shape
-    return amplitude, float(residual @ residual)
-
-
-def _best_rate(samples: Samples) -> tuple[float, float]:
-    slowest = samples.decay_constant_per_h
-    if samples.times_h.size == 2 and samples.activity_mbq.min() > 0:
-        # Two points determine the curve: exact, without a search.
-        (t1, t2), (a1, a2) = samples.times_h, samples.activity_mbq
-        rate = float(log(a1 / a2) / (t2 - t1))
-        if rate <= slowest:
-            return slowest, _profile(samples, slowest)[1]
-        if rate <= _fastest(samples):
-            return rate, 0.0
-
-    def chi2(u: float) -> float:
-        return _profile(samples, slowest + exp(u))[1]
-
-    starts = np.linspace(*_search_range(samples), STARTS)
-    best = int(np.argmin([chi2(u) for u in starts]))
-    low, high = starts[max(best - 1, 0)], starts[min(best + 1, STARTS - 1)]
-    found = minimize_scalar(chi2, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
-    return slowest + exp(float(found.x)), float(found.fun)
-
-
-def _slowest_as_good(samples: Samples, rate: float, chi2: float) -> tuple[float, float]:
-    """The slowest rate that fits as well as `rate` does; beyond it the data do not tell the rate.
-
-    Extrapolating the fastest one back to time zero would give any number.
-    """
-    slowest = samples.decay_constant_per_h
-
-    def excess(u: float) -> float:
-        return _profile(samples, slowest + exp(u))[1] - chi2 - BOUND_CHI2
-
-    low, high = log(SMALLEST_EXCESS_PER_H), log(rate - slowest)
-    u = float(brentq(excess, low, high)) if excess(low) > 0 > excess(high) else min(low, high)
-    return slowest + exp(u), _profile(samples, slowest + exp(u))[1]
-
-
-def _fastest(samples: Samples) -> float:
-    return samples.decay_constant_per_h + exp(_search_range(samples)[1])
-
-
-def _search_range(samples: Samples) -> tuple[float, float]:
-    """Range of u = ln(l - l_phys)."""
-    fastest = LARGEST_FOLDING / max(float(samples.times_h[0]), LARGEST_FOLDING / LARGEST_EXCESS_PER_H)
-    return log(SMALLEST_EXCESS_PER_H), log(fastest)
-
-
-def _covariance(samples: Samples, amplitude: float, rate: float, *, fixed_rate: bool) -> NDArray[np.float64]:
-    """Inverse of J'WJ in (A0, l); a rate at its bound is not a free parameter."""
-    shape = np.exp(-rate * samples.times_h)
-    jacobian = np.stack([shape, -amplitude * samples.times_h * shape], axis=1) / samples.u_activity_mbq[:, None]
-    covariance = np.zeros((2, 2))
-    if fixed_rate:
-        covariance[0, 0] = 1.0 / float(jacobian[:, 0] @ jacobian[:, 0])
-    else:
-        covariance[:] = np.linalg.inv(jacobian.T @ jacobian)
-    return covariance
-
-
-def _lowest_tia(samples: Samples, chi2_min: float) -> float:
-    """Lower end of the TIA by profile likelihood, when the rate can only be faster than the bound."""
-    slowest = samples.decay_constant_per_h
-
-    def excess(u: float) -> float:
-        return _profile(samples, slowest + exp(u))[1] - chi2_min - CHI2_95
-
-    low, high = _search_range(samples)
-    if excess(low) >= 0:
-        rate = slowest
-    elif excess(high) <= 0:
-        rate = slowest + exp(high)
-    else:
-        rate = slowest + exp(float(brentq(excess, low, high)))
-    return _profile(samples, rate)[0] / rate
-
-
-def _aicc(chi2: float, n: int, k: int) -> float | None:
-    """chi2 + 2k + 2k(k+1)/(n-k-1), defined for n >= k + 2."""
-    return chi2 + 2 * k + 2 * k * (k + 1) / (n - k - 1) if n >= k + 2 else None
-
-
-#: Curve models; the keys are the values of config and of the column ``curve_model``.
-REGISTRY: Final[dict[str, Callable[[Samples], CurveFit]]] = {"mono": _fit_mono}
+    if n > FEW_SCANS:
+        fits = [fitted(name) for name, form in FORMS.items() if n >= form.size + 2]
+        return min(fits, key=lambda fit: inf if fit.aicc is None else fit.aicc)
+    if n > 2 and 0.0 < samples.times_h[0] <= UPTAKE_SEEN_HALF_LIVES * prior.half_life_h:
+        with_uptake = fitted("mono_uptake")
+        if with_uptake.has_curve:
+            return with_uptake
+    return fitted("mono")

@@ -40,17 +40,17 @@ _OTHER_MARKER: Final = "X"
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """One region in one cycle: measured points and, for a mono-exponential, its fit.
+    """One region in one cycle: measured points and, for a sum of exponentials, its fit.
 
     All numbers are finite; `corrected_mbq` holds None where there is no recovery correction.
-    `fit` is ``(amplitude_mbq, rate_per_h)`` of A(t) = amplitude exp(-rate t), or None.
+    `terms` are pairs ``(amplitude_mbq, rate_per_h)`` of A(t) = sum amplitude exp(-rate t), or none.
     """
 
     times_h: tuple[float, ...]
     activity_mbq: tuple[float, ...]
     u_activity_mbq: tuple[float, ...]
     corrected_mbq: tuple[float | None, ...]
-    fit: tuple[float, float] | None
+    terms: tuple[tuple[float, float], ...]
     half_life_h: float | None
 
     @property
@@ -64,7 +64,9 @@ class CurvePanel:
     @property
     def top_mbq(self) -> float:
         bars = [a + u for a, u in zip(self.activity_mbq, self.u_activity_mbq, strict=True)]
-        tops = [*bars, *(a for a in self.corrected_mbq if a is not None), *([self.fit[0]] if self.fit else [])]
+        shown_h = np.linspace(0.0, self.last_h, _CURVE_SAMPLES)
+        curve: list[float] = activity_mbq(self.terms, shown_h).tolist() if self.terms else []
+        tops = [*bars, *(a for a in self.corrected_mbq if a is not None), *curve]
         return max(tops)
 
 
@@ -106,8 +108,8 @@ def curve_chart(panel: CurvePanel, *, until_h: float, top_mbq: float) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_axes((0.155, 0.2, 0.82, 0.76))
-        if panel.fit is not None:
-            _draw_fit(axes, panel.fit, panel.last_h, until_h)
+        if panel.terms:
+            _draw_fit(axes, panel.terms, panel.last_h, until_h)
         axes.axvline(panel.last_h, color=MUTED, linewidth=0.8, linestyle=":")
         axes.text(panel.last_h, top_mbq, " last scan", color=MUTED, fontsize=7.5, va="top")
         axes.errorbar(
@@ -138,12 +140,17 @@ def common_axes(panels: Sequence[CurvePanel]) -> tuple[float, float]:
     return until_h * 1.05 or 1.0, max(panel.top_mbq for panel in panels) * _HEADROOM or 1.0
 
 
-def _draw_fit(axes: Axes, fit: tuple[float, float], last_h: float, until_h: float) -> None:
-    amplitude_mbq, rate_per_h = fit
+def activity_mbq(terms: Sequence[tuple[float, float]], times_h: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of exponentials ``(amplitude_mbq, rate_per_h)`` at times."""
+    amplitudes, rates = np.array(terms).T
+    return np.asarray(amplitudes @ np.exp(-rates[:, None] * times_h))
+
+
+def _draw_fit(axes: Axes, terms: Sequence[tuple[float, float]], last_h: float, until_h: float) -> None:
     measured_h = np.linspace(0.0, last_h, _CURVE_SAMPLES)
     beyond_h = np.linspace(last_h, until_h, _CURVE_SAMPLES)
-    beyond_mbq = amplitude_mbq * np.exp(-rate_per_h * beyond_h)
-    axes.plot(measured_h, amplitude_mbq * np.exp(-rate_per_h * measured_h), color=ACCENT, linewidth=1.4)
+    beyond_mbq = activity_mbq(terms, beyond_h)
+    axes.plot(measured_h, activity_mbq(terms, measured_h), color=ACCENT, linewidth=1.4)
     axes.plot(beyond_h, beyond_mbq, color=ACCENT, linewidth=1.2, linestyle="--")
     axes.fill_between(beyond_h, beyond_mbq, color=ACCENT, alpha=0.14, linewidth=0)
 

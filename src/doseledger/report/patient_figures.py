@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from doseledger.kinetics import exponentials
 from doseledger.report import charts, words
 from doseledger.report.figures import CycleSlices, Mark, dose_picture, fused_picture, mark
 from doseledger.report.pages import Picture, Row, cycle_region, half_life, primary_rows
 
-#: The only curve model whose parameters (amplitude in MBq, rate in 1/h) this page can draw.
-_DRAWN_MODEL: Final = "mono"
 #: A per cent sign that stays with its number.
 _PER_CENT: Final = "\N{NO-BREAK SPACE}%"
 
@@ -73,15 +72,16 @@ def _region_cycle_time(row: Row) -> tuple[Any, ...]:
 
 
 def _panel(points: Sequence[Row], curve: Row | None) -> charts.CurvePanel:
-    parameters = (curve and curve["parameters"]) or []
-    mono = curve is not None and curve["model"] == _DRAWN_MODEL and len(parameters) == 2
+    # A model that is no sum of exponentials has no terms, and is not drawn.
+    names, values = (curve["parameter_names"] or [], curve["parameters"] or []) if curve else ([], [])
+    amplitudes, rates = exponentials(names, values) if len(names) == len(values) else ([], [])
     corrected = (row["activity_corrected_mbq"] for row in points)
     return charts.CurvePanel(
         times_h=tuple(row["time_h"] for row in points),
         activity_mbq=tuple(row["activity_mbq"] for row in points),
         u_activity_mbq=tuple(u if words.drawable(u := row["u_activity_mbq"]) else 0.0 for row in points),
         corrected_mbq=tuple(value if words.drawable(value) else None for value in corrected),
-        fit=(parameters[0], parameters[1]) if mono and all(map(words.drawable, parameters)) else None,
+        terms=tuple(zip(amplitudes, rates, strict=True)) if all(map(words.drawable, [*amplitudes, *rates])) else (),
         half_life_h=curve["effective_half_life_h"] if curve else None,
     )
 
@@ -93,7 +93,7 @@ def _curve_picture(
     if curve is None:
         detail = f"{scans}; no curve was chosen."
     else:
-        drawn = "" if panel.fit else " (the page does not draw this model)"
+        drawn = "" if panel.terms else " (the page does not draw this model)"
         status = words.text(curve["status"]).replace("_", " ")
         detail = (
             f"{scans}; {words.text(curve['model'])}{drawn}, {status}; effective half-life {half_life(curve, ' h')}; "

@@ -13,7 +13,16 @@ from doseledger.cohort import Row
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import read_rows, write_rows
-from doseledger.kinetics import CurveFit, fit_curve, fit_voxels, single_time_point
+from doseledger.kinetics import (
+    CurveFit,
+    ModelComparison,
+    UptakePrior,
+    compare_models,
+    fit_voxels,
+    single_time_point,
+)
+from doseledger.kinetics.curves import SMALLEST_SHARE
+from doseledger.kinetics.fit import AUTO
 from doseledger.nuclides import nuclide
 from doseledger.regions import (
     REMAINDER,
@@ -35,6 +44,8 @@ TAKES_REFUSED: Final = False
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
 EXTRAPOLATION_FLAG: Final = 0.20
 EXTRAPOLATION_LOW: Final = 0.50
+#: The form of curve in the voxels of a region, by its curve model; a trapezoid has none of its own.
+VOXEL_MODELS: Final = {"mono_uptake": "mono_uptake", "bi": "bi", "bi_uptake": "bi_uptake"}
 #: The voxel fits of a region must sum to its curve within this factor, or the alignment is doubtful.
 VOXEL_SCALE_RANGE: Final = (0.8, 1.25)
 
@@ -49,12 +60,13 @@ def step(job: Job) -> None:
     activities = _activities(job, specs, alignment, sources)
     relative_u = job.settings["relative_random_uncertainty"]
     # A sum of regions has no curve of its own: its TIA is the sum of its parts.
-    fits = {
-        region: _fit(job, values, times, half_life_h, relative_u)
+    compared = {
+        region: _fit(job, region, values, times, half_life_h)
         for region, values in activities.items()
         if region not in sums_of(specs) and any(a > 0 for a in values.values())
     }
-    flags = {region: _curve_flags(fit, activities[region], times) for region, fit in fits.items()}
+    fits = {region: models.chosen for region, models in compared.items()}
+    flags = {region: _curve_flags(job, region, fit, activities[region], times) for region, fit in fits.items()}
     marks = demo_marks(job.one("segment"))
     voxel_flags = _write_tia_map(job, specs, fits, times, half_life_h, alignment)
     for found in (voxel_flags, *(entry["region_flags"] for entry in alignment["time_points"])):
@@ -85,7 +97,11 @@ def step(job: Job) -> None:
     write_rows(
         job.out,
         "curve",
-        [common | _curve_row(region, fit, len(activities[region]), flags[region]) for region, fit in fits.items()],
+        [
+            common | _curve_row(region, fit, models, len(activities[region]), flags[region])
+            for region, models in compared.items()
+            for fit in models.fits.values()
+        ],
     )
 
 
@@ -132,30 +148,61 @@ def _activities(
 
 
 def _fit(
-    job: Job, activities: dict[int, float], times: dict[int, float], half_life_h: float, relative_u: float
-) -> CurveFit:
+    job: Job, region: str, activities: dict[int, float], times: dict[int, float], half_life_h: float
+) -> ModelComparison:
+    """Every model of the region's activities; the chosen one always has a curve."""
+    relative_u = job.settings["relative_random_uncertainty"]
     at = np.asarray([times[p] for p in activities])
     values = np.asarray(list(activities.values()))
     if at.size == 1:
-        return single_time_point(
+        fit = single_time_point(
             float(at[0]),
             float(values[0]),
             half_life_h=half_life_h,
             method=job.settings["single_time_point"],
             u_activity_mbq=relative_u * float(values[0]),
         )
-    u_values = relative_u * np.maximum(values, 0.01 * values.max())
-    return fit_curve(at, values, half_life_h=half_life_h, u_activity_mbq=u_values, model=job.settings["model"])
+        return ModelComparison({fit.model: fit}, fit, {})
+    own = _sheet_row(job, region)
+    prior = None
+    if own.get("uptake_half_life_h") is not None:
+        prior = UptakePrior("curve_models.tsv", own["uptake_half_life_h"], own["uptake_ln_sd"])
+
+    def compare(model: str) -> ModelComparison:
+        return compare_models(
+            at,
+            values,
+            half_life_h=half_life_h,
+            u_activity_mbq=relative_u * np.maximum(values, SMALLEST_SHARE * values.max()),
+            model=model,
+            prior=prior,
+        )
+
+    named = compare(_named_model(job, region))
+    return named if named.chosen.has_curve else compare(AUTO)
 
 
-def _curve_flags(fit: CurveFit, activities: dict[int, float], times: dict[int, float]) -> list[str]:
+def _sheet_row(job: Job, region: str) -> Row:
+    """What ``curve_models.tsv`` says of the region under the cycle's radiopharmaceutical."""
+    return next((row for row in job.rows["curve_models"] if row["region"] == region), {})
+
+
+def _named_model(job: Job, region: str) -> str:
+    return str(_sheet_row(job, region).get("model") or job.settings["model"])
+
+
+def _curve_flags(
+    job: Job, region: str, fit: CurveFit, activities: dict[int, float], times: dict[int, float]
+) -> list[str]:
     flags = {
         "saturated": ["no_degrees_of_freedom"],
         "at_bound": ["rate_at_bound"],
         "not_converged": ["not_converged"],
     }.get(fit.status, [])
-    if len(times) == 1:
+    if len(activities) == 1:
         flags = [*flags, "single_time_point", "half_life_assumed"]
+    elif _named_model(job, region) not in (AUTO, fit.model):
+        flags = [*flags, "too_few_scans_for_model"]
     if len(activities) < len(times):
         flags = [*flags, "missing_at_time_point"]
     if fit.extrapolated_fraction > EXTRAPOLATION_LOW:
@@ -184,25 +231,41 @@ def _write_tia_map(
         images.append(image)
     assert grid is not None
     labels = hard_labels(reference_fractions(job.one("segment"), job.key, reference, grid), grid.shape)
-    if len(points) == 1:
-        shape = np.maximum(images[0], 0.0)
-    else:
-        stack = np.maximum(np.stack(images), 0.0)
-        shape = fit_voxels(stack, [times[p] for p in points], half_life_h=half_life_h, model="mono").tia
+    stack = np.maximum(np.stack(images), 0.0)
     tia = np.zeros(grid.shape, np.float64)
     flags: dict[str, list[str]] = {}
     for label, region in [(0, REMAINDER), *((s.label, s.region) for s in specs)]:
+        if region not in fits:
+            continue
         voxels = labels == label
-        total = float(shape[voxels].sum(dtype=np.float64)) * grid.voxel_volume_ml / BQ_PER_MBQ
-        if region not in fits or total <= 0:
+        shape = _voxel_tia(stack[:, voxels], [times[p] for p in points], fits[region], half_life_h, job.threads)
+        total = float(shape.sum(dtype=np.float64)) * grid.voxel_volume_ml / BQ_PER_MBQ
+        if total <= 0:
             continue
         scale = fits[region].tia_mbq_h / total
-        tia[voxels] = shape[voxels] * scale
+        tia[voxels] = shape * scale
         low, high = VOXEL_SCALE_RANGE
         if label > 0 and len(points) > 1 and not low <= scale <= high:
             flags[region] = ["voxels_disagree_with_curve"]
     write_image(job.out / TIA_MAP, tia.astype(np.float32), grid, dtype="float32")
     return flags
+
+
+def _voxel_tia(
+    activity: NDArray[np.float32], times_h: list[float], fit: CurveFit, half_life_h: float, threads: int
+) -> NDArray[np.float32]:
+    """TIA of voxels ``(t, n)`` by the model of their region, with the uptake of the region; of one scan itself."""
+    if len(times_h) == 1:
+        return np.asarray(activity[0])
+    found = fit_voxels(
+        activity[:, None, None, :],
+        times_h,
+        half_life_h=half_life_h,
+        model=VOXEL_MODELS.get(fit.model, "mono"),
+        uptake_half_life_h=fit.uptake_half_life_h,
+        threads=threads,
+    )
+    return np.asarray(found.tia[0, 0])
 
 
 def reference_fractions(segment: Path, key: Row, point: int, grid: Grid) -> dict[int, NDArray[np.float32]]:
@@ -211,7 +274,8 @@ def reference_fractions(segment: Path, key: Row, point: int, grid: Grid) -> dict
     return region_fractions(labels.astype(np.uint8), label_grid, grid)
 
 
-def _curve_row(region: str, fit: CurveFit, n_timepoints: int, flags: list[str]) -> Row:
+def _curve_row(region: str, fit: CurveFit, models: ModelComparison, n_timepoints: int, flags: list[str]) -> Row:
+    chosen = fit.model == models.chosen.model
     return {
         "region": region,
         "model": fit.model,
@@ -222,8 +286,8 @@ def _curve_row(region: str, fit: CurveFit, n_timepoints: int, flags: list[str]) 
         "chi2": _number(fit.chi2),
         "dof": fit.dof,
         "aicc": fit.aicc,
-        "aicc_weight": None,
-        "chosen": True,
+        "aicc_weight": models.weights.get(fit.model),
+        "chosen": chosen,
         "status": fit.status,
         "rate_at_bound": fit.rate_at_bound,
         # One scan measures no half-life: what its method assumes is in the parameters.
@@ -234,7 +298,9 @@ def _curve_row(region: str, fit: CurveFit, n_timepoints: int, flags: list[str]) 
         "tia_low_mbq_h": _number(fit.tia_interval_mbq_h[0]),
         "tia_high_mbq_h": _number(fit.tia_interval_mbq_h[1]),
         "extrapolated_fraction": _number(fit.extrapolated_fraction),
-        "flags": flags,
+        "prior": fit.prior,
+        # Flags speak of the curve that the dose rests on.
+        "flags": flags if chosen else [],
     }
 
 

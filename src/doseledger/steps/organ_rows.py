@@ -17,6 +17,7 @@ from doseledger.dose import REGISTRY, DoseMap
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_sidecar
 from doseledger.io.tables import read_rows
+from doseledger.kinetics import exponentials
 from doseledger.kinetics.curves import Z95
 from doseledger.nuclides import Nuclide
 from doseledger.regions import RegionSpec, dose_flags, pair_flags, sums_of
@@ -234,8 +235,7 @@ def _part_columns(spec: RegionSpec, curve: Row, result: Result, source: Nuclide)
     columns |= {
         k: curve[k] for k in ("effective_half_life_h", "uptake_half_life_h", "rate_at_bound", "extrapolated_fraction")
     }
-    amplitude, rate = curve["parameters"]
-    return columns | _effect(spec, result, [amplitude], [rate], source)
+    return columns | _effect(spec, result, [curve], source)
 
 
 def _sum_columns(
@@ -244,7 +244,6 @@ def _sum_columns(
     """The curve of a sum is the sum of curves: no half-life, but a G factor of all exponentials."""
     tia = [row["tia_mbq_h"] for row in rows]
     models = {row["curve_model"] for row in rows}
-    amplitudes, rates = zip(*(curves[p.region]["parameters"] for p in parts), strict=True)
     return {
         "region_level": "sum",
         # Left and right kidney are both "kidney" with a side; other parts have codes of their own.
@@ -253,7 +252,7 @@ def _sum_columns(
         "rate_at_bound": any(row["rate_at_bound"] for row in rows),
         "extrapolated_fraction": sum(row["extrapolated_fraction"] * t for row, t in zip(rows, tia, strict=True))
         / sum(tia),
-    } | (_effect(parts[0], result, list(amplitudes), list(rates), source) if _alike(parts) else {})
+    } | (_effect(parts[0], result, [curves[p.region] for p in parts], source) if _alike(parts) else {})
 
 
 def _alike(parts: list[RegionSpec]) -> bool:
@@ -261,15 +260,24 @@ def _alike(parts: list[RegionSpec]) -> bool:
     return len({(part.alpha_beta_gy, part.repair_half_time_h) for part in parts}) == 1
 
 
-def _effect(
-    spec: RegionSpec, result: Result, amplitudes: list[float], rates_per_h: list[float], source: Nuclide
-) -> Row:
-    """BED and EQD2; null without alpha/beta, and for alpha emitters, whose effect differs."""
+def _effect(spec: RegionSpec, result: Result, curves: list[Row], source: Nuclide) -> Row:
+    """BED and EQD2 of the sum of curves.
+
+    Null without alpha/beta, for alpha emitters, whose effect differs, and for trapezoids, which say
+    nothing of the dose rate before the first scan.
+    """
     alpha_beta, repair = spec.alpha_beta_gy, spec.repair_half_time_h
     if alpha_beta is None or repair is None or source.in_place.alpha_kev > 0:
         return {}
+    terms = [exponentials(curve["parameter_names"], curve["parameters"]) for curve in curves]
+    if not all(rates for _, rates in terms):
+        return {}
     dose = result.dose.mean_dose_gy
-    curve: dict[str, Any] = {"repair_half_time_h": repair, "amplitudes": amplitudes, "rates_per_h": rates_per_h}
+    curve: dict[str, Any] = {
+        "repair_half_time_h": repair,
+        "amplitudes": [a for amplitudes, _ in terms for a in amplitudes],
+        "rates_per_h": [rate for _, rates in terms for rate in rates],
+    }
     return {
         "alpha_beta_gy": alpha_beta,
         "repair_half_time_h": repair,
