@@ -101,7 +101,11 @@ class Cycle:
                 "review": _pick(self.review, "time_point", "decision", "label_map", "reviewer", "comment"),
             },
             "align": {"scans": _pick(self.scans, "time_point")},
-            "kinetics": {"nuclide": (self.administration or {}).get("nuclide")},
+            "kinetics": {
+                "nuclide": (self.administration or {}).get("nuclide"),
+                "scans": _pick(self.scans, "time_point", "camera"),
+                "cameras": [{k: v for k, v in c.items() if k in _BLUR or "recovery" in k} for c in self.cameras],
+            },
             "dose": {
                 "administration": self.administration,
                 "scans": _pick(self.scans, "time_point", "camera"),
@@ -109,6 +113,10 @@ class Cycle:
             },
         }
         return key | by_stage[stage]
+
+
+#: What says how much a camera blurs, beside the columns of its recovery.
+_BLUR: Final = ("camera", "fwhm_mm")
 
 
 def _pick(rows: tuple[Row, ...], *columns: str) -> list[Row]:

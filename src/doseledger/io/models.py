@@ -372,6 +372,11 @@ class Kinetics(_Section):
     model: Literal["auto", "mono"] = Field("auto", description="auto: mono from two scans on, Hänscheid for one")
     single_time_point: Literal["hanscheid"] = "hanscheid"
     curve_source: Literal["own_mask"] = Field("own_mask", description="Each time point's own outline")
+    partial_volume_method: Literal["none", "gtm", "auto"] = Field(
+        "auto",
+        description="Correction for blur; gtm: by form, neighbours and blur; auto: recovery of the camera's phantoms "
+        "where cameras.tsv has it (near-spherical lesions, kidneys), gtm for all else",
+    )
     relative_random_uncertainty: float = Field(0.05, gt=0, lt=1, description="Of a region's activity between scans")
 
 

@@ -9,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doseledger import __version__
+from doseledger.activity.region_recovery import RegionRecovery
 from doseledger.cohort import Row
 from doseledger.geometry import Grid
-from doseledger.io.nifti import read_image, read_sidecar, write_image
+from doseledger.io.nifti import read_image, read_sidecar, write_image, write_sidecar
 from doseledger.io.tables import read_rows, write_rows
 from doseledger.kinetics import CurveFit, fit_curve, fit_voxels, single_time_point
 from doseledger.nuclides import nuclide
 from doseledger.regions import REMAINDER, WHOLE_FIELD, RegionSpec, hard_labels, region_fractions, sums_of
-from doseledger.steps.layout import ALIGNMENT, TIA_MAP, scan_file
+from doseledger.steps.layout import ALIGNMENT, RECOVERY, TIA_MAP, scan_file
+from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 TAKES_REFUSED: Final = False
 
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
@@ -36,7 +38,7 @@ def step(job: Job) -> None:
     half_life_h = nuclide(job.rows["nuclide"]).half_life_h
     specs = read_specs(job.one("segment"))
     times = {r["time_point"]: float(r["time_h"]) for r in read_rows(job.one("ingest"), "acquisition")}
-    activities = _activities(job, specs, sorted(times))
+    activities, recoveries = _activities(job, specs, sorted(times))
     relative_u = job.settings["relative_random_uncertainty"]
     # A sum of regions has no curve of its own: its TIA is the sum of its parts.
     fits = {
@@ -51,6 +53,11 @@ def step(job: Job) -> None:
         flags[region] += extra
     flags = {region: [*own, *marks] for region, own in flags.items()}
     common = {**job.key, "data_origin": job.rows["data_origin"], "software_version": __version__}
+    columns = {
+        point: activity_columns({r: v[point] for r, v in activities.items() if point in v}, found, sums_of(specs))
+        for point, found in recoveries.items()
+    }
+    write_sidecar(job.out / RECOVERY, sidecar(_corrections(fits, activities, recoveries, times)))
     write_rows(
         job.out,
         "region_activity",
@@ -62,10 +69,10 @@ def step(job: Job) -> None:
                 "time_h": times[point],
                 "activity_mbq": value,
                 "u_activity_mbq": relative_u * value,
-                "method": "none",
                 "curve_source": job.settings["curve_source"],
                 "flags": [*([] if value > 0 else ["no_activity"]), *marks],
             }
+            | columns[point][region]
             for region, values in activities.items()
             for point, value in values.items()
         ],
@@ -77,14 +84,21 @@ def step(job: Job) -> None:
     )
 
 
-def _activities(job: Job, specs: list[RegionSpec], points: list[int]) -> dict[str, dict[int, float]]:
-    """Activity in MBq by region and time point; the outline is shared out among partial voxels."""
+def _activities(
+    job: Job, specs: list[RegionSpec], points: list[int]
+) -> tuple[dict[str, dict[int, float]], dict[int, dict[str, RegionRecovery]]]:
+    """Activity in MBq by region and time point, and the recovery by time point and region.
+
+    The outline is shared out among partial voxels.
+    """
     found: dict[str, dict[int, float]] = {}
+    recoveries: dict[int, dict[str, RegionRecovery]] = {}
     for point in points:
         spect, grid = read_image(job.one("ingest") / scan_file(job.key, point, "spect.nii.gz"))
         labels, label_grid = read_image(job.one("segment") / scan_file(job.key, point, "dseg.nii.gz"))
         to_mbq = grid.voxel_volume_ml / BQ_PER_MBQ
         fractions = region_fractions(labels.astype(np.uint8), label_grid, grid)
+        recoveries[point] = scan_recoveries(job, point, specs, fractions, spect, grid)
         whole = float(spect.sum(dtype=np.float64)) * to_mbq
         values = {
             spec.region: float((fractions[spec.label] * spect).sum(dtype=np.float64)) * to_mbq
@@ -98,6 +112,23 @@ def _activities(job: Job, specs: list[RegionSpec], points: list[int]) -> dict[st
                 values[name] = sum(present)
         for region, value in (values | {WHOLE_FIELD: whole, REMAINDER: remainder}).items():
             found.setdefault(region, {})[point] = max(value, 0.0)
+    return found, recoveries
+
+
+def _corrections(
+    fits: dict[str, CurveFit],
+    activities: dict[str, dict[int, float]],
+    recoveries: dict[int, dict[str, RegionRecovery]],
+    times: dict[int, float],
+) -> dict[str, Correction]:
+    """Recovery of the TIA of each region that could be corrected at each of its scans."""
+    found = {}
+    for region, fit in fits.items():
+        own = {point: recoveries[point].get(region) for point in activities[region]}
+        known = [recovery for recovery in own.values() if recovery is not None]
+        if len(known) == len(own) and np.isfinite(fit.effective_half_life_h):
+            values = [activities[region][point] for point in own]
+            found[region] = correction_of(known, [times[p] for p in own], values, fit.effective_half_life_h)
     return found
 
 
