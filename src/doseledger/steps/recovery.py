@@ -21,8 +21,10 @@ from doseledger.cohort import Row
 from doseledger.errors import QuantityError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar
+from doseledger.io.tables import read_rows
 from doseledger.regions import RegionSpec, volume_average
 from doseledger.regions.body import body_mask
+from doseledger.regions.hot_spots import THRESHOLD
 from doseledger.statistics.region import RegionDose
 from doseledger.steps.layout import RECOVERY, scan_file
 from doseledger.steps.stage import Job
@@ -73,7 +75,10 @@ def scan_recoveries(
     spect: NDArray[np.float32],
     grid: Grid,
 ) -> dict[str, RegionRecovery]:
-    """Recovery of each region at one time point; without those that cannot be corrected."""
+    """Recovery of each region at one time point; without those that cannot be corrected.
+
+    An outline by a threshold follows the image and not the lesion: it takes part as a neighbour, and stays as measured.
+    """
     method = job.settings["partial_volume_method"]
     shares = {spec.region: fractions[spec.label] for spec in specs if spec.label in fractions}
     if method == NONE or not shares:
@@ -81,7 +86,7 @@ def scan_recoveries(
     row = _camera(job, point)
     camera = _camera_recovery(row) if method == "auto" else CameraRecovery(row["fwhm_mm"])
     try:
-        return recover_regions(
+        found = recover_regions(
             shares,
             spect,
             grid,
@@ -94,6 +99,8 @@ def scan_recoveries(
     except QuantityError:
         # Outlines that coincide, or fill the field: the measured activities are as good as ever.
         return {}
+    sources = {row["region"]: row["region_source"] for row in read_rows(job.one("segment"), "region")}
+    return {region: recovery for region, recovery in found.items() if sources.get(region) != THRESHOLD}
 
 
 def activity_columns(
