@@ -62,7 +62,7 @@ def step(job: Job) -> None:
         write_image(job.out / dose_sd_file(engine), dose.relative_sd, grid, dtype="float32")
         analyses = [
             found
-            for applied in ({}, corrections)[: 2 if corrections else 1]
+            for applied in ([{}, corrections] if corrections else [{}])
             for found in region_rows(job, dose, density, grid, labels, recovery, source, applied)
         ]
         # Corrected rows come last: where there is one, it is the preferred one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import exp, log
@@ -25,7 +25,7 @@ from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT
-from doseledger.steps.recovery import NONE, Correction, blur_flags, joined, uncertainty_terms, with_energy
+from doseledger.steps.recovery import NONE, Correction, blur_flags, recovery_columns, uncertainty_terms, with_energy
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import MBQ_PER_GBQ
@@ -88,6 +88,7 @@ def region_rows(
     outlines = _outlines(job)
     camera = camera_of(job)
     misaligned = {flag for e in read_sidecar(job.one("align") / ALIGNMENT)["time_points"] for flag in e["flags"]}
+    local_kev = source.in_place.local_kev
     results: dict[str, Result] = {}
     rows: dict[str, Row] = {}
     for spec in specs:
@@ -117,7 +118,7 @@ def region_rows(
             uncertainty = partial(uncertainty, **uncertainty_terms(correction))
             gain = correction.noise_gain
             result = Result(
-                dose=with_energy(measured, _missing_energy_j(correction, curve, source)),
+                dose=with_energy(measured, correction.missing_energy_j(curve["tia_mbq_h"], local_kev)),
                 uncertainty=uncertainty(u_fit_rel=u_fit * gain),
                 towards_low=uncertainty(u_fit_rel=u_fit_low * gain),
                 high_let_gy=None if high_let is None else high_let / correction.coefficient,
@@ -125,39 +126,29 @@ def region_rows(
         tia = curve["tia_mbq_h"] / (1.0 if correction is None else correction.coefficient)
         results[spec.region] = result
         row = _dose_columns(job, spec.region, dose, outline, result, tia, misaligned)
-        row |= _part_columns(spec, curve, result, source) | _recovery_columns([correction], curve["tia_mbq_h"], tia)
+        row |= _part_columns(spec, curve, result, source) | recovery_columns([correction], curve["tia_mbq_h"], tia)
         row["flags"] = sorted({*row["flags"], *curve["flags"], *blur_flags(row["partial_volume_method"])})
         rows[spec.region] = row
     for name, parts in sums_of(specs).items():
         present = [p for p in parts if p.region in results]
         if name in outlines and present:
             own = [corrections.get(p.region) for p in present]
-            missing = sum(_missing_energy_j(c, curves[p.region], source) for p, c in zip(present, own, strict=True))
+            missing = sum(
+                c.missing_energy_j(curves[p.region]["tia_mbq_h"], local_kev)
+                for p, c in zip(present, own, strict=True)
+                if c is not None
+            )
             result = _sum(dose, density, grid, labels, present, results, outlines[name].mass_g, missing)
             tia = sum(rows[p.region]["tia_mbq_h"] for p in present)
             row = _dose_columns(job, name, dose, outlines[name], result, tia, misaligned)
             row |= _sum_columns(name, present, [rows[p.region] for p in present], curves, result, source)
-            row |= _recovery_columns(own, sum(curves[p.region]["tia_mbq_h"] for p in present), tia)
+            row |= recovery_columns(own, sum(curves[p.region]["tia_mbq_h"] for p in present), tia)
             row["flags"] = sorted({*row["flags"], *(f for p in present for f in rows[p.region]["flags"])})
             results[name], rows[name] = result, row
     _flag_pair(rows)
     for region, row in rows.items():
         if not corrections or row["partial_volume_method"] != NONE:
             yield row, results[region]
-
-
-def _missing_energy_j(correction: Correction | None, curve: Row, source: Nuclide) -> float:
-    if correction is None:
-        return 0.0
-    return correction.missing_energy_j(curve["tia_mbq_h"], source.in_place.local_kev)
-
-
-def _recovery_columns(own: Sequence[Correction | None], measured_mbq_h: float, corrected_mbq_h: float) -> Row:
-    """Method and recovery of a region, or of the parts of a sum."""
-    return {
-        "partial_volume_method": joined([NONE if c is None else c.method for c in own]),
-        "recovery_coefficient": None if all(c is None for c in own) else measured_mbq_h / corrected_mbq_h,
-    }
 
 
 def _outlines(job: Job) -> dict[str, Outline]:

@@ -22,7 +22,7 @@ from doseledger.errors import QuantityError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar
 from doseledger.io.tables import read_rows
-from doseledger.regions import RegionSpec, volume_average
+from doseledger.regions import RegionSpec, region_fractions
 from doseledger.regions.body import body_mask
 from doseledger.regions.hot_spots import THRESHOLD
 from doseledger.statistics.region import RegionDose
@@ -80,7 +80,8 @@ def scan_recoveries(
     An outline by a threshold follows the image and not the lesion: it takes part as a neighbour, and stays as measured.
     """
     method = job.settings["partial_volume_method"]
-    shares = {spec.region: fractions[spec.label] for spec in specs if spec.label in fractions}
+    # An outline can lie outside the field of the SPECT.
+    shares = {spec.region: fractions[spec.label] for spec in specs if np.any(fractions.get(spec.label, 0.0))}
     if method == NONE or not shares:
         return {}
     row = _camera(job, point)
@@ -173,6 +174,14 @@ def uncertainty_terms(correction: Correction) -> dict[str, float]:
     }
 
 
+def recovery_columns(own: Sequence[Correction | None], measured_mbq_h: float, corrected_mbq_h: float) -> Row:
+    """Method and recovery of a region, or of the parts of a sum."""
+    return {
+        "partial_volume_method": joined([NONE if c is None else c.method for c in own]),
+        "recovery_coefficient": None if all(c is None for c in own) else measured_mbq_h / corrected_mbq_h,
+    }
+
+
 def blur_flags(method: str) -> list[str]:
     return [NOT_CORRECTED if method == NONE else HISTOGRAM_NOT_CORRECTED]
 
@@ -213,4 +222,4 @@ def _body(job: Job, point: int, grid: Grid) -> NDArray[np.float32] | None:
     if not path.exists():
         return None
     hu, ct_grid = read_image(path)
-    return volume_average(body_mask(hu).astype(np.float32), ct_grid, grid, outside=0.0)
+    return region_fractions(body_mask(hu).astype(np.uint8), ct_grid, grid)[1]
