@@ -210,9 +210,9 @@ def main() -> None:
     for name, lines in tables.items():
         print("\n".join([name, *lines, ""]))
         if write:
-            start, end = f"<!-- {name} -->\n\n", f"\n\n<!-- end of {name} -->"
-            before, rest = text.split(start)
-            text = before + start + "\n".join(lines) + end + rest.split(end)[1]
+            head, rest = text.split(f"<!-- {name} -->", 1)
+            tail = rest.split(f"<!-- end of {name} -->", 1)[1]
+            text = "\n".join([head + f"<!-- {name} -->", "", *lines, "", f"<!-- end of {name} -->"]) + tail
     if write:
         PAGE.write_text(text, encoding="utf-8")
 
