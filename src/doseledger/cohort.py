@@ -108,6 +108,8 @@ class Cycle:
             "kinetics": {
                 "nuclide": (self.administration or {}).get("nuclide"),
                 "curve_models": _pick(self.curve_models, "region", "model", "uptake_half_life_h", "uptake_ln_sd"),
+                "scans": _pick(self.scans, "time_point", "camera"),
+                "cameras": [{k: v for k, v in c.items() if k in _BLUR or "recovery" in k} for c in self.cameras],
             },
             "dose": {
                 "administration": self.administration,
@@ -116,6 +118,10 @@ class Cycle:
             },
         }
         return key | by_stage[stage]
+
+
+#: What says how much a camera blurs, beside the columns of its recovery.
+_BLUR: Final = ("camera", "fwhm_mm")
 
 
 def _pick(rows: tuple[Row, ...], *columns: str) -> list[Row]:

@@ -191,6 +191,22 @@ class _Sphere:
         return hypot(cls.u_calibration_rel, cls.u_recovery_rel(), exponent * cls.u_volume)
 
     @classmethod
+    def sd_ln_dose(cls, draws: int = 2_000_000) -> float:
+        """By Monte Carlo: volume, alpha, beta, calibration, amplitude and rate are drawn, nothing is linearised."""
+        rng = np.random.Generator(np.random.PCG64(6))
+        one, two, three, four, five, six = rng.standard_normal((6, draws))
+        ln_volume = cls.u_volume * one
+        alpha = cls.alpha_ml + cls.u_alpha * two
+        beta = cls.beta + cls.u_beta * (cls.correlation * two + sqrt(1.0 - cls.correlation**2) * three)
+        recovery = 1.0 / (1.0 + (alpha / (cls.volume_ml * np.exp(ln_volume))) ** beta)
+        counts = np.exp(cls.phi / (2.0 * cls.recovery) * ln_volume)
+        amplitude = 100.0 + 4.0 * four
+        rate = log(2.0) / 60.0 + 4e-4 * (0.6 * four + 0.8 * five)
+        s_value = np.exp(S_VALUE_EXPONENT * ln_volume)
+        dose = counts / recovery / (1.0 + cls.u_calibration_rel * six) * amplitude / rate * s_value
+        return float(np.log(dose).std())
+
+    @classmethod
     def u_dose_forgotten_rel(cls) -> float:
         return hypot(cls.u_activity_rel(), S_VALUE_EXPONENT * cls.u_volume, cls.u_fit_rel())
 
@@ -263,6 +279,9 @@ COMPUTE: Final[dict[str, Callable[[], float]]] = {
     "sphere_u_counts_rel": _Sphere.u_counts_rel,
     "sphere_u_activity_rel": _Sphere.u_activity_rel,
     "sphere_u_dose_rel": lambda: _Sphere.dose().total_rel,
+    "sphere_tia_mbq_h": lambda: fit_curve([0.0, 60.0], [100.0, 50.0], half_life_h=LU177_H).tia_mbq_h,
+    "sphere_u_fit_rel": _Sphere.u_fit_rel,
+    "sphere_sd_ln_dose_by_monte_carlo": _Sphere.sd_ln_dose,
     "sphere_u_dose_rel_if_the_covariance_is_forgotten": _Sphere.u_dose_forgotten_rel,
 }
 

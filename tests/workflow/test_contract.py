@@ -10,13 +10,15 @@ import pytest
 import yaml
 
 from doseledger import audit
-from doseledger.cohort import CYCLE_STAGES, cycle_folder
+from doseledger.cohort import CYCLE_STAGES, Row, cycle_folder
 from doseledger.io.sheets import load_plan
 from doseledger.io.tables import read_rows
+from doseledger.nuclides import nuclide
 from doseledger.steps import kinetics
 from doseledger.steps.cohort_page import read_cohort_table
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.stage import run_stage
+from doseledger.units import kev_per_decay_to_gy_g_per_mbq_h
 
 from .conftest import Cohort, patched_source
 
@@ -92,6 +94,46 @@ def test_the_same_patient_label_at_two_sites_stays_apart(micro: Cohort) -> None:
     }
     assert set(doses) == {("A", 1), ("B", 1), ("B", 2)}
     assert len(set(doses.values())) == 3
+
+
+def test_a_corrected_dose_stands_beside_the_measured_one_and_is_primary(micro: Cohort) -> None:
+    by_region: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows(micro, "organ_dose"):
+        by_region.setdefault((row["site"], row["cycle"], row["region"]), []).append(row)
+    corrected = {key: pair for key, pair in by_region.items() if len(pair) == 2}
+    assert {key[2] for key in corrected} >= {"kidney_left", "kidney_right", "kidneys", "liver", "spleen", "lesion_1"}
+    for pair in by_region.values():
+        (primary,) = [row for row in pair if row["is_primary"]]
+        assert ("no_partial_volume_correction" in primary["flags"]) == (len(pair) == 1)
+    for pair in corrected.values():
+        primary, measured = sorted(pair, key=lambda row: not row["is_primary"])
+        assert (primary["partial_volume_method"], measured["partial_volume_method"]) == ("gtm", "none")
+        assert "histogram_not_corrected" in primary["flags"]
+        assert measured["recovery_coefficient"] is None
+        recovery = primary["recovery_coefficient"]
+        assert primary["tia_mbq_h"] == pytest.approx(measured["tia_mbq_h"] / recovery)
+        # What electrons of the lost activity leave in the region itself, by whatever engine.
+        lost_mbq_h = primary["tia_mbq_h"] - measured["tia_mbq_h"]
+        expected = kev_per_decay_to_gy_g_per_mbq_h(nuclide("Lu-177").in_place.local_kev) * lost_mbq_h
+        gained_gy = primary["absorbed_dose_gy"] - measured["absorbed_dose_gy"]
+        assert gained_gy * primary["mass_g"] == pytest.approx(expected)
+        assert primary["d50_gy"] == measured["d50_gy"]
+        assert primary["u_recovery_rel"] < measured["u_recovery_rel"]
+    histograms = rows(micro, "dvh")
+    assert {r["partial_volume_method"] for r in histograms} == {"none"}
+    assert {r["analysis_id"] for r in histograms} == {r["analysis_id"] for r in rows(micro, "organ_dose")}
+
+
+def test_activities_are_there_as_measured_and_corrected(micro: Cohort) -> None:
+    found: list[Row] = rows(micro, "region_activity")
+    for row in found:
+        if row["method"] == "none":
+            assert row["recovery_coefficient"] is row["activity_corrected_mbq"] is None
+        else:
+            expected = row["activity_mbq"] / row["recovery_coefficient"]
+            assert row["activity_corrected_mbq"] == pytest.approx(expected)
+    assert {r["region"] for r in found if r["method"] == "none"} >= {"whole_field", "remainder"}
+    assert {r["method"] for r in found if r["region"] == "kidneys"} == {"gtm"}
 
 
 def test_exactly_one_primary_row_per_region(micro: Cohort) -> None:

@@ -95,7 +95,10 @@ def test_the_lesions_outside_organs_are_found_and_nothing_else(patient: Patient)
 
 def test_volumes_are_roughly_the_true_ones(patient: Patient) -> None:
     for cycle, names in ((1, {"lesion_t1": BONE}), (2, {"lesion_t1": NODE, "lesion_t2": BONE})):
-        rows = {r["region"]: r for r in read_rows(patient.folder(cycle) / "dose", "organ_dose") if r["is_primary"]}
+        # As measured: an outline by a threshold is never corrected for blur, and the kidneys beside it are.
+        found = read_rows(patient.folder(cycle) / "dose", "organ_dose")
+        rows = {r["region"]: r for r in found if r["partial_volume_method"] == "none"}
+        assert all(rows[name]["is_primary"] for name in names)
         for name, true in names.items():
             ratio = rows[name]["volume_ml"] / patient.truth[cycle, true]
             assert VOLUME_RATIO[0] < ratio < VOLUME_RATIO[1], (cycle, name, ratio)

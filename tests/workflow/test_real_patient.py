@@ -53,7 +53,9 @@ def test_lesions_have_activities_and_doses_with_their_flags(real: Cohort) -> Non
     assert first["lesion_1"] == pytest.approx(120.3, abs=0.1)
     assert first["lesion_2"] == pytest.approx(4.15, abs=0.01)
     for row in read_cohort_table(real.results / "cohort", "organ_dose"):
-        assert {"no_ct", "extrapolated", "low", "rate_at_bound", "no_partial_volume_correction"} <= set(row["flags"])
+        assert {"no_ct", "extrapolated", "low", "rate_at_bound"} <= set(row["flags"])
+        as_measured = row["partial_volume_method"] == "none"
+        assert ("no_partial_volume_correction" if as_measured else "histogram_not_corrected") in row["flags"]
         assert row["mass_source"] == "assumed_soft_tissue"
         assert row["mass_g"] == pytest.approx(1.04 * row["volume_ml"])
         assert row["protocol"] == "2tp"

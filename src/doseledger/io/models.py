@@ -409,6 +409,11 @@ class Kinetics(_Section):
     follow_spect_shift: bool = Field(
         False, description="Move each outline of own_mask to where the SPECT of its time point shows the region"
     )
+    partial_volume_method: Literal["none", "gtm", "auto"] = Field(
+        "auto",
+        description="Correction for blur; gtm: by form, neighbours and blur; auto: recovery of the camera's phantoms "
+        "where cameras.tsv has it (near-spherical lesions, kidneys), gtm for all else",
+    )
     relative_random_uncertainty: float = Field(0.05, gt=0, lt=1, description="Of a region's activity between scans")
 
 

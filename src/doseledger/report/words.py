@@ -90,6 +90,7 @@ FLAGS: Final[dict[str, str]] = {
     "too_few_scans_for_model": "too few scans for the curve model that was named: the scans chose another",
     "voxels_disagree_with_curve": "voxel curves add up to another TIA than the region's curve",
     "no_partial_volume_correction": "not corrected for partial volume",
+    "histogram_not_corrected": "histogram and D values are not corrected for partial volume",
     "missing_at_time_point": "region missing in a scan",
     "part_missing": "sum lacks a part",
     "more_activity_than_administered": "more activity than can be left of what was administered",

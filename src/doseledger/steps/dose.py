@@ -21,10 +21,11 @@ from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
 from doseledger.steps.organ_rows import Result, camera_of, region_rows
+from doseledger.steps.recovery import NONE, corrections_of
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 TAKES_REFUSED: Final = False
 
 #: Columns that say how a number was made; their hash is the analysis.
@@ -51,6 +52,7 @@ def step(job: Job) -> None:
     labels = hard_labels(fractions, grid.shape)
     camera = camera_of(job)
     recovery = {k: self_recovery(f, grid.spacing_mm, fwhm_mm=camera["fwhm_mm"]) for k, f in fractions.items()}
+    corrections = corrections_of(job)
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
@@ -58,8 +60,16 @@ def step(job: Job) -> None:
         dose = compute_dose(tia, density, grid.spacing_mm, source, engine=engine)
         write_image(job.out / dose_file(engine), dose.dose_gy, grid, dtype="float32")
         write_image(job.out / dose_sd_file(engine), dose.relative_sd, grid, dtype="float32")
-        for row, result in region_rows(job, dose, density, grid, labels, recovery, source):
-            row = common | row | {"is_primary": position == 0}
+        analyses = [
+            found
+            for applied in ([{}, corrections] if corrections else [{}])
+            for found in region_rows(job, dose, density, grid, labels, recovery, source, applied)
+        ]
+        # Corrected rows come last: where there is one, it is the preferred one.
+        preferred = {row["region"]: row for row, _ in analyses}
+        for row, result in analyses:
+            is_primary = position == 0 and preferred[row["region"]] is row
+            row = common | row | {"is_primary": is_primary}
             row["analysis_id"] = _analysis_id(row)
             organ_rows.append(row)
             dvh_rows.append(_dvh_row(row, result))
@@ -99,7 +109,6 @@ def _common(job: Job) -> Row:
         "lesion_policy": chain["segment"]["settings"]["lesion_policy"],
         "marrow_method": None,
         "curve_source": chain["kinetics"]["settings"]["curve_source"],
-        "partial_volume_method": "none",
         "data_origin": job.rows["data_origin"],
         "software_version": __version__,
         "settings_sha256": settings_sha256(chain),
@@ -116,6 +125,8 @@ def _dvh_row(row: Row, result: Result) -> Row:
     histogram = result.dose.histogram
     shared = (f.name for f in SCHEMAS["dvh"] if f.name in row)
     return {name: row[name] for name in shared} | {
+        # Histograms are those of the map, which is not corrected.
+        "partial_volume_method": NONE,
         "dose_edges_gy": histogram.edges_gy.tolist(),
         "volume_fraction": histogram.volume_fraction.tolist(),
     }

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doseledger import __version__
+from doseledger.activity.region_recovery import RegionRecovery
 from doseledger.cohort import Row
 from doseledger.geometry import Grid
-from doseledger.io.nifti import read_image, read_sidecar, write_image
+from doseledger.io.nifti import read_image, read_sidecar, write_image, write_sidecar
 from doseledger.io.tables import read_rows, write_rows
 from doseledger.kinetics import (
     CurveFit,
@@ -33,7 +34,8 @@ from doseledger.regions import (
     region_fractions,
     sums_of,
 )
-from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, TIA_MAP, scan_file
+from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, RECOVERY, TIA_MAP, scan_file
+from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
@@ -57,7 +59,7 @@ def step(job: Job) -> None:
     times = {r["time_point"]: float(r["time_h"]) for r in read_rows(job.one("ingest"), "acquisition")}
     alignment = read_sidecar(job.one("align") / ALIGNMENT)
     sources = _curve_sources(job, alignment)
-    activities = _activities(job, specs, alignment, sources)
+    activities, recoveries = _activities(job, specs, alignment, sources)
     relative_u = job.settings["relative_random_uncertainty"]
     # A sum of regions has no curve of its own: its TIA is the sum of its parts.
     compared = {
@@ -75,6 +77,11 @@ def step(job: Job) -> None:
                 flags[region] = [*flags[region], *(flag for flag in extra if flag not in flags[region])]
     flags = {region: [*own, *marks] for region, own in flags.items()}
     common = {**job.key, "data_origin": job.rows["data_origin"], "software_version": __version__}
+    columns = {
+        point: activity_columns({r: v[point] for r, v in activities.items() if point in v}, found, sums_of(specs))
+        for point, found in recoveries.items()
+    }
+    write_sidecar(job.out / RECOVERY, sidecar(_corrections(fits, activities, recoveries, times)))
     write_rows(
         job.out,
         "region_activity",
@@ -86,10 +93,10 @@ def step(job: Job) -> None:
                 "time_h": times[point],
                 "activity_mbq": value,
                 "u_activity_mbq": relative_u * value,
-                "method": "none",
                 "curve_source": sources[point],
                 "flags": [*([] if value > 0 else ["no_activity"]), *marks],
             }
+            | columns[point][region]
             for region, values in activities.items()
             for point, value in values.items()
         ],
@@ -115,15 +122,21 @@ def _curve_sources(job: Job, alignment: Row) -> dict[int, str]:
 
 def _activities(
     job: Job, specs: list[RegionSpec], alignment: Row, sources: dict[int, str]
-) -> dict[str, dict[int, float]]:
-    """Activity in MBq by region and time point; the outline is shared out among partial voxels."""
+) -> tuple[dict[str, dict[int, float]], dict[int, dict[str, RegionRecovery]]]:
+    """Activity in MBq by region and time point, and the recovery by time point and region.
+
+    The outline is shared out among partial voxels.
+    """
     found: dict[str, dict[int, float]] = {}
+    recoveries: dict[int, dict[str, RegionRecovery]] = {}
     for entry in sorted(alignment["time_points"], key=lambda e: e["time_point"]):
         point = entry["time_point"]
         if sources[point] == "reference_mask":
             spect, grid = read_image(job.one("align") / scan_file(job.key, point, ALIGNED_SPECT))
-            fractions = reference_fractions(job.one("segment"), job.key, alignment["reference_time_point"], grid)
+            outlined = alignment["reference_time_point"]
+            fractions = reference_fractions(job.one("segment"), job.key, outlined, grid)
         else:
+            outlined = point
             spect, grid = read_image(job.one("ingest") / scan_file(job.key, point, "spect.nii.gz"))
             fractions = reference_fractions(job.one("segment"), job.key, point, grid)
             if job.settings["follow_spect_shift"]:
@@ -131,6 +144,7 @@ def _activities(
                 moves = {spec.label: shifts[spec.region] for spec in specs if spec.region in shifts}
                 fractions = move_fractions(fractions, grid, moves)
         to_mbq = grid.voxel_volume_ml / BQ_PER_MBQ
+        recoveries[point] = scan_recoveries(job, point, outlined, specs, fractions, spect, grid)
         whole = float(spect.sum(dtype=np.float64)) * to_mbq
         values = {
             spec.region: float((fractions[spec.label] * spect).sum(dtype=np.float64)) * to_mbq
@@ -144,6 +158,23 @@ def _activities(
                 values[name] = sum(present)
         for region, value in (values | {WHOLE_FIELD: whole, REMAINDER: remainder}).items():
             found.setdefault(region, {})[point] = max(value, 0.0)
+    return found, recoveries
+
+
+def _corrections(
+    fits: dict[str, CurveFit],
+    activities: dict[str, dict[int, float]],
+    recoveries: dict[int, dict[str, RegionRecovery]],
+    times: dict[int, float],
+) -> dict[str, Correction]:
+    """Recovery of the TIA of each region that could be corrected at each of its scans."""
+    found = {}
+    for region, fit in fits.items():
+        own = {point: recoveries[point].get(region) for point in activities[region]}
+        known = [recovery for recovery in own.values() if recovery is not None]
+        if len(known) == len(own) and np.isfinite(fit.effective_half_life_h):
+            values = [activities[region][point] for point in own]
+            found[region] = correction_of(known, [times[p] for p in own], values, fit.effective_half_life_h)
     return found
 
 

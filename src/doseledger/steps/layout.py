@@ -8,6 +8,7 @@ from typing import Any
 LABELS = "labels.json"
 ALIGNMENT = "alignment.json"
 TIA_MAP = "tia_bq_h_per_ml.nii.gz"
+RECOVERY = "recovery.json"
 PAGE = "index.html"
 #: SPECT of a time point on the grid of the reference, and the displacements between the two.
 ALIGNED_SPECT = "space-reference_spect.nii.gz"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import exp, log
@@ -26,6 +26,7 @@ from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT
+from doseledger.steps.recovery import NONE, Correction, blur_flags, recovery_columns, uncertainty_terms, with_energy
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import MBQ_PER_GBQ
@@ -69,8 +70,9 @@ def region_rows(
     labels: NDArray[np.uint8],
     recovery: dict[int, float],
     source: Nuclide,
+    corrections: Mapping[str, Correction],
 ) -> Iterator[tuple[Row, Result]]:
-    """Rows of all regions and sums for one dose map, each with the dose that it was made of.
+    """Rows of regions and sums for one dose map, each with the dose that it was made of.
 
     Parameters
     ----------
@@ -78,12 +80,16 @@ def region_rows(
         One label per voxel of the map.
     recovery
         By label, the share of its activity that a region keeps in the blurred image.
+    corrections
+        None: the doses as measured, of all regions. Otherwise the corrected doses of these regions, and of sums in
+        which they are.
     """
     specs = read_specs(job.one("segment"))
     curves = {r["region"]: r for r in read_rows(job.one("kinetics"), "curve") if r["chosen"]}
     outlines = _outlines(job)
     camera = camera_of(job)
     misaligned = {flag for e in read_sidecar(job.one("align") / ALIGNMENT)["time_points"] for flag in e["flags"]}
+    local_kev = source.in_place.local_kev
     results: dict[str, Result] = {}
     rows: dict[str, Row] = {}
     for spec in specs:
@@ -99,34 +105,51 @@ def region_rows(
             spect_fwhm_mm=camera["fwhm_mm"],
             u_calibration_rel=camera["u_calibration_rel"],
             u_dose_factor_rel=REGISTRY[dose.engine].u_dose_factor_rel,
-            # The blur is not corrected yet: the loss that it makes is an uncertainty.
+            # Blur that is not corrected: the loss that it makes is an uncertainty.
             u_recovery_rel=1.0 - recovery[spec.label],
         )
         u_fit = curve["u_tia_mbq_h"] / curve["tia_mbq_h"]
-        u_fit_low = log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95
-        result = Result(
-            dose=region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g),
-            uncertainty=uncertainty(u_fit_rel=u_fit),
-            towards_low=uncertainty(u_fit_rel=max(u_fit, u_fit_low)),
-            high_let_gy=_high_let_gy(dose, density, grid, voxels, outline),
-        )
+        u_fit_low = max(u_fit, log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95)
+        measured = region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g)
+        high_let = _high_let_gy(dose, density, grid, voxels, outline)
+        correction = corrections.get(spec.region)
+        if correction is None:
+            result = Result(measured, uncertainty(u_fit_rel=u_fit), uncertainty(u_fit_rel=u_fit_low), high_let)
+        else:
+            uncertainty = partial(uncertainty, **uncertainty_terms(correction))
+            gain = correction.noise_gain
+            result = Result(
+                dose=with_energy(measured, correction.missing_energy_j(curve["tia_mbq_h"], local_kev)),
+                uncertainty=uncertainty(u_fit_rel=u_fit * gain),
+                towards_low=uncertainty(u_fit_rel=u_fit_low * gain),
+                high_let_gy=None if high_let is None else high_let / correction.coefficient,
+            )
+        tia = curve["tia_mbq_h"] / (1.0 if correction is None else correction.coefficient)
         results[spec.region] = result
-        rows[spec.region] = _dose_columns(
-            job, spec.region, dose, outline, result, curve["tia_mbq_h"], misaligned
-        ) | _part_columns(spec, curve, result, source)
-        rows[spec.region]["flags"] = sorted({*rows[spec.region]["flags"], *curve["flags"]})
+        row = _dose_columns(job, spec.region, dose, outline, result, tia, misaligned)
+        row |= _part_columns(spec, curve, result, source) | recovery_columns([correction], curve["tia_mbq_h"], tia)
+        row["flags"] = sorted({*row["flags"], *curve["flags"], *blur_flags(row["partial_volume_method"])})
+        rows[spec.region] = row
     for name, parts in sums_of(specs).items():
         present = [p for p in parts if p.region in results]
         if name in outlines and present:
-            result = _sum(dose, density, grid, labels, present, results, outlines[name].mass_g)
+            own = [corrections.get(p.region) for p in present]
+            missing = sum(
+                c.missing_energy_j(curves[p.region]["tia_mbq_h"], local_kev)
+                for p, c in zip(present, own, strict=True)
+                if c is not None
+            )
+            result = _sum(dose, density, grid, labels, present, results, outlines[name].mass_g, missing)
             tia = sum(rows[p.region]["tia_mbq_h"] for p in present)
             row = _dose_columns(job, name, dose, outlines[name], result, tia, misaligned)
             row |= _sum_columns(name, present, [rows[p.region] for p in present], curves, result, source)
+            row |= recovery_columns(own, sum(curves[p.region]["tia_mbq_h"] for p in present), tia)
             row["flags"] = sorted({*row["flags"], *(f for p in present for f in rows[p.region]["flags"])})
             results[name], rows[name] = result, row
     _flag_pair(rows)
     for region, row in rows.items():
-        yield row, results[region]
+        if not corrections or row["partial_volume_method"] != NONE:
+            yield row, results[region]
 
 
 def _outlines(job: Job) -> dict[str, Outline]:
@@ -167,6 +190,7 @@ def _sum(
     parts: list[RegionSpec],
     results: dict[str, Result],
     mass_g: float,
+    missing_energy_j: float,
 ) -> Result:
     """Join the voxels and add the masses: nothing is averaged."""
     voxels = np.isin(labels, [p.label for p in parts])
@@ -174,7 +198,7 @@ def _sum(
     high_let = [r.high_let_gy for r in own]
     shares = [r.dose.mass_g / sum(r.dose.mass_g for r in own) for r in own]
     return Result(
-        dose=region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, mass_g),
+        dose=with_energy(region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, mass_g), missing_energy_j),
         uncertainty=combine_parts([r.dose.energy_j for r in own], [r.uncertainty for r in own], shares),
         towards_low=combine_parts([r.dose.energy_j for r in own], [r.towards_low for r in own], shares),
         high_let_gy=None
@@ -191,7 +215,7 @@ def _dose_columns(
     administered = administered_mbq(administration)
     gy, u = result.dose.mean_dose_gy, result.uncertainty
     per_gbq = gy / (administered / MBQ_PER_GBQ)
-    flags = {*REGISTRY[dose.engine].flags, *outline.flags, *misaligned, "no_partial_volume_correction"}
+    flags = {*REGISTRY[dose.engine].flags, *outline.flags, *misaligned}
     histogram = result.dose.histogram
     return {
         "region": region,
