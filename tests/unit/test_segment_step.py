@@ -171,6 +171,49 @@ def test_marrow_is_the_inside_of_the_vertebrae_that_a_model_finds(
         assert "region_not_found" in rows[point, "whole_field"]["flags"]
 
 
+def test_threads_and_a_gpu_that_the_scheduler_grants_reach_the_model(
+    cohort: Path, tmp_path: Path, model: Callable[..., list[Request]]
+) -> None:
+    asked = model()
+    plan = plan_of(cohort, source="totalsegmentator", mode="fastest")
+    rows = plan.cycle("A", "P1", 1).rows_for("segment")
+    for gpus, device in ((1, "gpu"), (0, "cpu")):
+        out = tmp_path / device
+        settings = plan.settings["segment"]
+        granted = {"threads": 3, "gpus": gpus}
+        run_stage(
+            "segment", inputs={"ingest": (cohort / "ingest",)}, output=out, settings=settings, rows=rows, **granted
+        )
+        assert (asked[-1].threads, asked[-1].device) == (3, device)
+        assert regions(out)[1, "liver"]["device"] == device
+
+
+def test_bowel_is_the_sum_of_its_parts_with_their_caveat(cohort: Path, drawn: Path, tmp_path: Path) -> None:
+    """Drawn as a label map of one time point, with names that the sheet maps."""
+    image = nib.load(drawn / "sub-P1_ses-c1_run-2_dseg.nii.gz")
+    labels = np.zeros(image.shape, np.uint8)
+    labels[20:24, 20:24, 5:8], labels[26:30, 20:24, 5:8] = 1, 2
+    nib.save(nib.Nifti1Image(labels, image.affine, image.header), cohort / "input/bowel.nii.gz")
+    (cohort / "input/bowel.tsv").write_text("index\tname\n1\tsmall_bowel\n2\tcolon\n")
+    plan = plan_of(cohort)
+    rows = plan.cycle("A", "P1", 1).rows_for("segment") | {"review": [decision("edit", label_map="bowel.nii.gz")]}
+    organ = next(row for row in rows["regions"] if row["region"] == "liver")
+    bowel = [organ | {"source_name": n, "region": n, "part_of": "bowel"} for n in ("small_bowel", "colon")]
+    rows["regions"] = [*rows["regions"], *bowel]
+    settings = plan.settings["segment"]
+    outcome = run_stage(
+        "segment", inputs={"ingest": (cohort / "ingest",)}, output=tmp_path / "out", settings=settings, rows=rows
+    )
+    assert outcome["status"] == "ok", outcome["sentence"]
+    found = regions(tmp_path / "out")
+    whole, parts = found[2, "bowel"], [found[2, "small_bowel"], found[2, "colon"]]
+    assert whole["region_level"] == "sum"
+    assert whole["volume_ml"] == pytest.approx(sum(part["volume_ml"] for part in parts))
+    assert whole["mass_g"] == pytest.approx(sum(part["mass_g"] for part in parts))
+    for row in (whole, *parts):
+        assert "wall_and_content" in row["flags"]
+
+
 def test_real_weights_leave_no_mark(cohort: Path, tmp_path: Path, model: Callable[..., list[Request]]) -> None:
     model(virtual_only=False)
     segmented(cohort, tmp_path / "segment", source="totalsegmentator")
