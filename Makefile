@@ -64,6 +64,7 @@ truth: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_index.py
+	$(BIN)/python tests/bench/bench_check.py
 	$(BIN)/python tests/bench/bench_segmentation.py
 	$(BIN)/python tests/bench/bench_registration.py
 	$(BIN)/python tests/bench/bench_kinetics.py

@@ -1,10 +1,9 @@
-"""Questions about a results folder: what would be refused, what is done, is it intact, is it the same."""
+"""Questions about a results folder: what is done, is it intact, is it the same."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE, Plan, Row, cycle_folder
-from doseledger.errors import DoseledgerError, InputMissingError, StageDamagedError, record
+from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE, Plan, cycle_folder
+from doseledger.errors import StageDamagedError
 from doseledger.io.nifti import read_image
 from doseledger.steps.collect import FinishedCycle, outcome_rows
-from doseledger.steps.model import check_configured
-from doseledger.steps.stage import OUTCOME, read_outcome, run_stage
+from doseledger.steps.stage import OUTCOME, read_outcome
 
 #: On another processor or library build numbers may differ by rounding, amplified by fits and
 #: registrations; relative to the value, or to the largest value of an image.
@@ -33,55 +31,6 @@ class Finding:
 
     where: str
     text: str
-
-
-def refusals(plan: Plan, *, sheets_only: bool) -> Iterator[Finding]:
-    """What the workflow would refuse: sheets, paths, and (unless `sheets_only`) every DICOM file.
-
-    The images are read by the ingest stage itself, into a temporary folder: what it says here is
-    what it will say there.
-    """
-    try:
-        check_configured(plan)
-    except DoseledgerError as error:
-        yield Finding("config.yaml, segment", error.sentence)
-    for cycle in plan.imaged:
-        where = f"site {cycle.site}, patient {cycle.patient}, cycle {cycle.cycle}"
-        problems = [*cycle.problems]
-        if not problems:
-            problems += [*_missing_paths(plan.base, cycle.scans), *_missing_edits(plan.base, cycle.review)]
-        if problems:
-            for problem in problems:
-                yield Finding(where, _sentence(problem))
-        elif not sheets_only:
-            with tempfile.TemporaryDirectory(prefix="doseledger-check-") as folder:
-                outcome = run_stage(
-                    "ingest",
-                    inputs={},
-                    output=Path(folder) / "ingest",
-                    settings=plan.settings["ingest"],
-                    rows=cycle.rows_for("ingest"),
-                )
-            if outcome["status"] == "refused":
-                yield Finding(where, outcome["sentence"])
-
-
-def _missing_paths(base: Path, scans: tuple[Row, ...]) -> Iterator[Row]:
-    for scan in scans:
-        for column in ("spect", "ct", "contours"):
-            if scan[column] and not (base / scan[column]).exists():
-                yield record(InputMissingError("the path does not exist", path=scan[column], tag=column))
-
-
-def _missing_edits(base: Path, review: tuple[Row, ...]) -> Iterator[Row]:
-    for row in review:
-        if row["label_map"] and not (base / row["label_map"]).exists():
-            yield record(InputMissingError("the path does not exist", path=row["label_map"], tag="label_map"))
-
-
-def _sentence(problem: Row) -> str:
-    place = "; ".join(f"{name} {problem[key]}" for name, key in (("file", "path"), ("tag", "tag")) if problem[key])
-    return f"{problem['what']} ({place}). {problem['remedy']}" if place else f"{problem['what']}. {problem['remedy']}"
 
 
 @dataclass(frozen=True)

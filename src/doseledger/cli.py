@@ -104,13 +104,14 @@ def index(
     """Draft the scan sheet from DICOM headers; a person reviews it. Only files that are new are read."""
     from doseledger.io.draft import write_draft
     from doseledger.io.index import INDEX_NAME, index_folders
+    from doseledger.io.workers import cores
 
     if out.exists():
         raise typer.BadParameter(f"{out} exists: a reviewed sheet is never overwritten")
     kept = out.with_name(INDEX_NAME)
     try:
         with _progress("reading headers") as progress:
-            records = index_folders(folders, kept=kept, workers=workers or _cores(), progress=progress)
+            records = index_folders(folders, kept=kept, workers=workers or cores(), progress=progress)
         draft = write_draft(records, out, administrations=administrations, keys=keys)
     except DoseledgerError as error:
         typer.echo(str(error), err=True)
@@ -132,17 +133,27 @@ def index(
 def check(
     config: ConfigPath,
     sheets_only: Annotated[bool, typer.Option("--sheets-only", help="Do not read the images.")] = False,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Also decode the images and paint the outlines.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read; else one per core.")] = None,
 ) -> None:
-    """List what the workflow would refuse, before any job runs."""
-    from doseledger.audit import refusals
+    """List what the workflow would refuse, before any job runs. The exit status is 1 if there is anything.
+
+    Headers tell nearly all of it. Only pixels tell that an image cannot be decoded, that its values contradict
+    its scale or its counted events, and that an outline is empty or leaves the image.
+    """
+    from doseledger.io.workers import cores
+    from doseledger.steps.preflight import Depth, preflight
 
     plan = _plan(config)
-    found = 0
-    for finding in refusals(plan, sheets_only=sheets_only):
-        found += 1
-        typer.echo(f"{finding.where}: {finding.text}")
-    typer.echo(f"{len(plan.imaged)} cycles checked, {found} problems")
-    raise typer.Exit(1 if found else 0)
+    depth = Depth.SHEETS if sheets_only else Depth.PIXELS if pixels else Depth.HEADERS
+    with _progress("checking cycles") as progress:
+        found = preflight(plan, depth, workers=workers or cores(), progress=progress)
+    for refusal in found.refusals:
+        typer.echo(f"{refusal.code}: {refusal.sentence}")
+    for notice in found.notices:
+        typer.echo(f"note: {notice}")
+    typer.echo(f"{len(plan.imaged)} cycles checked ({found.known} not changed since), {len(found.refusals)} problems")
+    raise typer.Exit(1 if found.refusals else 0)
 
 
 @app.command()
@@ -314,11 +325,6 @@ def schemas(
         (root / "workflow" / "schemas" / name).write_text(text, encoding="utf-8")
     (root / "docs" / "data-dictionary.md").write_text(data_dictionary(), encoding="utf-8")
     (root / "docs" / "refusals.md").write_text(refusals_page(), encoding="utf-8")
-
-
-def _cores() -> int:
-    """Cores that this process may use: on a cluster fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

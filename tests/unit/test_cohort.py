@@ -86,7 +86,7 @@ def test_every_stage_is_told_its_key_and_plain_data(stage: str) -> None:
         ({"scans": (SCAN | {"time_point": 2},)}, {"ingest", "segment", "align", "kinetics", "dose"}),
         ({"cameras": (CAMERA | {"manufacturer": "X"},)}, {"ingest"}),
         ({"cameras": (CAMERA | {"u_calibration_rel": 0.1},)}, {"ingest", "dose"}),
-        ({"cameras": (CAMERA | {"fwhm_mm": 9.0},)}, {"ingest", "segment", "kinetics", "dose"}),
+        ({"cameras": (CAMERA | {"fwhm_mm": 9.0},)}, {"ingest", "segment", "align", "kinetics", "dose"}),
         ({"cameras": (CAMERA | {"recovery_surface_mm": 2.1},)}, {"kinetics"}),
         ({"regions": ({"source_name": "Leber", "region": "liver"},)}, {"segment"}),
         ({"administration": ADMINISTRATION | {"measured_activity_mbq": 7000.0}}, {"ingest", "dose"}),

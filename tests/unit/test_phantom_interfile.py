@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from doseledger.activity import Calibration
-from doseledger.audit import refusals
 from doseledger.errors import (
     ContourError,
     FileUnreadableError,
@@ -45,6 +44,7 @@ from doseledger.phantom.voxel_patient import (
     read_voxel_patient,
     resample_mean,
 )
+from doseledger.steps.preflight import Depth, preflight
 
 DATA = Path(os.environ.get("DOSELEDGER_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 MAPS = DATA / "lu177_patient15_voxelphantom"
@@ -282,7 +282,7 @@ def test_study_reads_back_to_the_truth(
     config = voxel_study.simulate_patient15(MAPS, tmp_path / "cohort", site=site)
     plan = load_plan(yaml.safe_load(config.read_text(encoding="utf-8")), config_folder([config]))
     assert [cycle.patient for cycle in plan.imaged] == ["P15"]
-    assert list(refusals(plan, sheets_only=False)) == []
+    assert preflight(plan, Depth.PIXELS).refusals == ()
     with (config.parent / "truth" / "activity_truth.csv").open(encoding="utf-8", newline="") as file:
         truth = {row["region"]: float(row["activity_mbq"]) for row in csv.DictReader(file)}
     folder = config.parent / f"dicom/site-{site.label}/sub-P15/ses-c1/tp-1"

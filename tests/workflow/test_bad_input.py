@@ -161,8 +161,11 @@ def test_the_good_patient_is_not_touched(spoilt: Cohort) -> None:
 def test_check_says_the_same_before_any_job(spoilt: Cohort) -> None:
     done = spoilt.call("doseledger.cli", "check", str(spoilt.config))
     assert done.returncode == 1
-    # Contours are read by segment, which check does not run.
-    assert f"{len(DEFECTS) - 1} problems" in done.stdout, done.stdout
+    rows = read_cohort_table(spoilt.results / "cohort", "stage_outcome")
+    refused = {(r["code"], r["sentence"]) for r in rows if r["stage"] == "dose" and r["status"] == "refused"}
+    said = [line for line in done.stdout.splitlines() if ": " in line]
+    assert sorted(said) == sorted(f"{code}: {sentence}" for code, sentence in refused)
+    assert f"{len(DEFECTS)} problems" in done.stdout
 
 
 def test_a_wrong_column_refuses_every_cycle_and_names_the_right_one(tiny: Callable[..., Cohort]) -> None:

@@ -62,6 +62,22 @@ def walk(folders: Iterable[str | Path]) -> tuple[list[Stamp], dict[str, str]]:
     return sorted(found.stamps), found.unreachable
 
 
+def stamps_of(path: str | Path) -> list[Stamp]:
+    """Files that a sheet's cell names, by their own name: a file, or a folder's files without its subfolders.
+
+    Empty if nothing is there.
+    """
+    try:
+        if not os.path.isdir(path):
+            found = os.stat(path)
+            return [Stamp(os.path.basename(path), found.st_size, found.st_mtime_ns)]
+        with os.scandir(path) as entries:
+            own = [(entry.name, entry.stat()) for entry in entries if not is_side_file(entry.name)]
+    except OSError:
+        return []
+    return sorted(Stamp(name, s.st_size, s.st_mtime_ns) for name, s in own if stat.S_ISREG(s.st_mode))
+
+
 class _Walk:
     def __init__(self) -> None:
         self.stamps: list[Stamp] = []

@@ -19,7 +19,7 @@ from doseledger.errors import ContourError, InputMissingError, SegmentationError
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image
 from doseledger.regions import RegionSpec
-from doseledger.segmentation.contours import label_map_from_contours, names_in
+from doseledger.segmentation.contours import image_drawn_on, label_map_from_contours, names_in
 from doseledger.segmentation.labels import CONTOURS, DrawnOn, LabelMap, Model, Named, paint
 from doseledger.segmentation.nnunet import ModelRequest, find_model, segment_cts_by_model
 from doseledger.segmentation.protocol import Device, Mode
@@ -168,6 +168,26 @@ def check_model(options: Options, specs: Specs) -> None:
         find_model(_model_folder(options), options.data_origin)
 
 
+def check_scans(scans: Sequence[ScanImages], specs: Specs, options: Options) -> None:
+    """What the back end would refuse of a cycle before it paints a region.
+
+    Raises
+    ------
+    DoseledgerError
+        As the back end; of outlines that join a model's masks only what is wrong with their file.
+    """
+    if options.settings["source"] == CONTOURS:
+        for scan in scans:
+            path, display = _contours_of(scan)
+            image_drawn_on(path, scan.images, specs, display)
+        return
+    _cts(scans)
+    for scan in scans:
+        if scan.contours is not None:
+            path, display = _contours_of(scan)
+            names_in(path, scan.images, display)
+
+
 def weights_of(options: Options) -> Path:
     """Folder of TotalSegmentator's weights."""
     return weights_folder(_folder(options, "weights"))
@@ -198,6 +218,11 @@ def runs_of(options: Options, specs: Specs) -> list[tuple[str, Mode, tuple[str, 
 
 
 def _drawn(scan: ScanImages, specs: Specs) -> LabelMap:
+    path, display = _contours_of(scan)
+    return label_map_from_contours(path, scan.images, specs, display)
+
+
+def _contours_of(scan: ScanImages) -> tuple[Path, str]:
     if scan.contours is None or scan.contours_name is None:
         raise ContourError(
             "the time point has no structure set",
@@ -207,7 +232,7 @@ def _drawn(scan: ScanImages, specs: Specs) -> LabelMap:
             expected="path of an RTSTRUCT, a SEG or a label map",
             remedy="Add the path to scans.tsv, or let a model outline the organs (config segment.source).",
         )
-    return label_map_from_contours(scan.contours, scan.images, specs, scan.contours_name)
+    return scan.contours, scan.contours_name
 
 
 def _modelled(scan: ScanImages, results: Sequence[Segmentation], source: str, specs: Specs, device: str) -> LabelMap:

@@ -74,22 +74,33 @@ def label_map_from_contours(
         It is of none of the three kinds.
     """
     drawing = _read(path, images, display)
-    known = [o for o in drawing.outlines if o.name in specs]
+    known, image = _known(drawing, specs, display)
     unmapped = tuple(o.name for o in drawing.outlines if o.name not in specs)
+    labels = np.zeros(image.grid.shape, np.uint8)
+    overlapping = paint(labels, [Named(o.name, o.mask_on) for o in known], specs, image.grid)
+    sources = {specs[o.name].region: CONTOURS for o in known}
+    return LabelMap(labels, image, overlapping, unmapped, sources, {})
+
+
+def image_drawn_on(path: Path, images: Sequence[DrawnOn], specs: Mapping[str, RegionSpec], display: str) -> DrawnOn:
+    """The image that the regions of a file were drawn on; raises as `label_map_from_contours` before it paints."""
+    _, image = _known(_read(path, images, display), specs, display)
+    return image
+
+
+def _known(drawing: _Drawing, specs: Mapping[str, RegionSpec], display: str) -> tuple[list[_Outline], DrawnOn]:
+    """Regions of the sheet in a file, and their image."""
+    known = [o for o in drawing.outlines if o.name in specs]
     if not known:
         raise drawing.error(
             "no structure of the set is in the region sheet",
             path=display,
             tag=drawing.name_tag,
-            value=list(unmapped),
+            value=[o.name for o in drawing.outlines],
             expected=sorted(specs),
             remedy="Add the names to regions.tsv (column source_name).",
         )
-    image = drawing.image_of(known)
-    labels = np.zeros(image.grid.shape, np.uint8)
-    overlapping = paint(labels, [Named(o.name, o.mask_on) for o in known], specs, image.grid)
-    sources = {specs[o.name].region: CONTOURS for o in known}
-    return LabelMap(labels, image, overlapping, unmapped, sources, {})
+    return known, drawing.image_of(known)
 
 
 def names_in(path: Path, images: Sequence[DrawnOn], display: str) -> tuple[str, ...]:

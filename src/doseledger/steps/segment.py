@@ -35,7 +35,7 @@ CT_NUMBERS: Final = "ct_numbers"
 def step(job: Job) -> None:
     """Outline the regions of every time point; masses come from the CT under the outline."""
     review = {row["time_point"]: row for row in job.rows["review"]}
-    _refuse_rejected(review)
+    refuse_rejected(review)
     specs = region_specs(job.rows["regions"])
     scans = [_scan_images(job, scan) for scan in job.rows["scans"]]
     specs, maps = with_spect_lesions(job, specs, scans, _label_maps(job, scans, specs, review))
@@ -59,7 +59,8 @@ def step(job: Job) -> None:
     )
 
 
-def _refuse_rejected(review: dict[int, Row]) -> None:
+def refuse_rejected(review: dict[int, Row]) -> None:
+    """Refuse a cycle of which a reviewer has rejected a mask."""
     for row in review.values():
         if row["decision"] == "reject":
             raise ReviewRejectedError(

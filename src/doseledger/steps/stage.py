@@ -61,7 +61,7 @@ class Job:
 
     @property
     def where(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in self.key.items())
+        return where(self.key)
 
 
 class StepModule(Protocol):
@@ -163,21 +163,23 @@ def _attempt(module: StepModule, stage: str, job: Job) -> Row:
     try:
         module.step(job)
     except DoseledgerError as error:
-        error.within(job.where)
-        if error.path is not None and (base := job.rows.get("base")):
-            # The ledger names files as the site's sheets do, never by a path of this machine.
-            error.path = error.path.removeprefix(f"{base}/")
         for leftover in job.out.iterdir():
             leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover)
-        return {
-            "status": "refused",
-            "code": error.code,
-            "sentence": error.sentence,
-            "file": error.path,
-            "tag": error.tag,
-            "origin_stage": stage,
-        }
+        return {"status": "refused", **refusal(error, job.key, job.rows.get("base")), "origin_stage": stage}
     return {"status": "ok", "code": None, "sentence": None, "file": None, "tag": None, "origin_stage": None}
+
+
+def where(key: Row) -> str:
+    return ", ".join(f"{name} {value}" for name, value in key.items())
+
+
+def refusal(error: DoseledgerError, key: Row, base: str | None) -> Row:
+    """Code, sentence, file and tag of a refusal, as they stand in the ledger."""
+    error.within(where(key))
+    if error.path is not None and base:
+        # The ledger names files as the site's sheets do, never by a path of this machine.
+        error.path = error.path.removeprefix(f"{base}/")
+    return {"code": error.code, "sentence": error.sentence, "file": error.path, "tag": error.tag}
 
 
 def _settings_of(outcomes: list[Row]) -> Row:

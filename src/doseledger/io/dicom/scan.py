@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +18,7 @@ from pydicom.filereader import read_partial
 from doseledger.errors import DoseledgerError
 from doseledger.io.dicom.headers import DAMAGED, Header, ends_early, quiet
 from doseledger.io.dicom.walk import find_elements
+from doseledger.io.workers import map_in_order
 
 
 class HeaderTexts(NamedTuple):
@@ -89,16 +88,8 @@ def scan_headers(paths: Sequence[str], *, workers: int = 1) -> Iterator[HeaderTe
     """
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     count = min(workers, len(paths) // _FILES_PER_WORKER)
-    if count <= 1:
-        for chunk in chunks:
-            yield from _scan_chunk(chunk)
-        return
-    # Copies of a process that has imported this module and little else: the caller may have threads.
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        for found in pool.map(_scan_chunk, chunks):
-            yield from found
+    for found in map_in_order(_scan_chunk, chunks, workers=count):
+        yield from found
 
 
 def _scan_chunk(paths: Sequence[str]) -> list[HeaderTexts | str]:
