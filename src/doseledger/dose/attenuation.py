@@ -107,7 +107,7 @@ def process_coefficients(energy_kev: ArrayLike) -> Floats:
     Total attenuation of soft tissue at 208 keV:
 
     >>> round(float(process_coefficients([208.37])[0, 2, :TRANSFER].sum()), 4)
-    0.134
+    0.1338
     """
     nodes, *table = columns("photon_attenuation")
     energy = np.asarray(energy_kev, dtype=np.float64)
