@@ -122,12 +122,17 @@ def rows(labels: NDArray[np.uint8], nuclide: str, absorbed: Absorbed) -> list[li
     decays = np.bincount(labels.ravel()) * [t.concentration for t in TISSUES.values()]
     batches = absorbed.energy_kev(decays / decays.sum(), np.ones(len(TISSUES)))
     mean = batches.mean(axis=0)
-    u_rel = batches.std(axis=0, ddof=1) / np.sqrt(len(batches)) / mean
+    with np.errstate(invalid="ignore"):
+        u_rel = batches.std(axis=0, ddof=1) / np.sqrt(len(batches)) / mean
     print(nuclide, f"{absorbed.closure:.4f} of the emitted energy absorbed", flush=True)
+    # The engine deposits nothing in air.
     return [
-        [nuclide, name, label, MEDIUM_NAMES[t.medium], t.density_g_per_ml, t.concentration]
-        + [f"{mean[label]:.6g}", f"{u_rel[label]:.2g}", ENGINE]
+        [
+            *(nuclide, name, label, MEDIUM_NAMES[t.medium], t.density_g_per_ml, t.concentration),
+            *(f"{mean[label]:.6g}", f"{u_rel[label]:.2g}", ENGINE),
+        ]
         for label, (name, t) in enumerate(TISSUES.items())
+        if t.medium != AIR
     ]
 
 

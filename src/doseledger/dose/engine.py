@@ -130,7 +130,7 @@ REGISTRY: Final[dict[str, Engine]] = {
 }
 
 #: Used where neither the caller nor the config names an engine.
-DEFAULT_ENGINE: Final = "led"
+DEFAULT_ENGINE: Final = "pmc"
 
 
 def compute_dose(
