@@ -67,4 +67,4 @@ def convolve(values: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArra
     spectrum *= fft.rfftn(values, shape, workers=1)
     result = fft.irfftn(spectrum, shape, overwrite_x=True, workers=1)[tuple(slice(n) for n in values.shape)]
     # Rounding, below 1e-6 of the largest value.
-    return np.maximum(result, np.float32(0.0))
+    return np.asarray(np.maximum(result, np.float32(0.0)))
