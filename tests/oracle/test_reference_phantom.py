@@ -94,6 +94,8 @@ def test_every_region_of_the_phantom_has_a_row_for_pmc() -> None:
 
 def test_the_stated_uncertainty_covers_soft_tissue_organs() -> None:
     """The rms over the organs, for the nuclides that the engine is meant for, is what the engine states."""
-    organs = [r for r in DIFFERENCES if r["engine"] == "pmc" and r["region"] in ("liver", "spleen", "kidneys", "lesion")]
+    organs = [
+        r for r in DIFFERENCES if r["engine"] == "pmc" and r["region"] in ("liver", "spleen", "kidneys", "lesion")
+    ]
     rms = float(np.sqrt(np.mean([_difference(row)[0] ** 2 for row in organs])))
     assert rms < REGISTRY["pmc"].u_dose_factor_rel

@@ -67,17 +67,22 @@ def voxel_kernel(
     spacing = mass_spacing(spacing_mm, density_g_per_ml)
     mass_g = float(np.prod(spacing)) / density_g_per_ml**2 / MM3_PER_ML
     mgy_g_per_mbq_s = kev_per_decay_to_gy_g_per_mbq_h(1.0) / SECONDS_PER_HOUR * _MGY_PER_GY
-    return voxel_energy_kev(nuclide, spacing, (half_width,) * 3) * mgy_g_per_mbq_s / mass_g
+    energy = nuclides.nuclide(nuclide).in_place
+    kernel = voxel_energy_kev(nuclide, spacing, (half_width,) * 3)
+    kernel[(half_width,) * 3] += energy.alpha_kev + energy.recoil_kev
+    return kernel * mgy_g_per_mbq_s / mass_g
 
 
 def voxel_energy_kev(
     nuclide: str, spacing: NDArray[np.float64], half_widths: tuple[int, int, int]
 ) -> NDArray[np.float64]:
-    """Energy absorbed per voxel and decay spread evenly over the middle one, keV; edges in mm g/mL."""
+    """Electron and photon energy absorbed per voxel and decay spread evenly over the middle one, keV.
+
+    Voxel edges in mm g/mL. Alpha particles and recoils are not in it: they stay in the middle voxel.
+    """
     energy = nuclides.nuclide(nuclide).in_place
     kernel = energy.electron_kev * voxels(point_kernel(nuclide, "electron"), spacing, half_widths)
     kernel += energy.photon_kev * voxels(point_kernel(nuclide, "photon"), spacing, half_widths)
-    kernel[half_widths] += energy.alpha_kev + energy.recoil_kev
     return kernel
 
 

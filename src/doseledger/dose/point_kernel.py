@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, pi
+from math import ceil, pi, sqrt
 from typing import Final
 
 import numpy as np
@@ -119,9 +119,10 @@ def voxels(kernel: PointKernel, spacing: Floats, half_widths: tuple[int, int, in
     -------
     Shape ``2 * half_widths + 1``; even in every axis.
     """
-    octant = _near(kernel, spacing, half_widths)
-    if max(half_widths) >= _NEAR_VOXELS:
-        octant += _far(kernel, spacing, half_widths)
+    octant = _far(kernel, spacing, half_widths)
+    reached = ceil(_FAR_VOXELS * float(spacing.max()) / float(spacing.min())) + 1
+    z, y, x = (min(n, reached) for n in half_widths)
+    octant[: z + 1, : y + 1, : x + 1] += _near(kernel, spacing, (z, y, x))
     # An octant holds what falls in all eight: shared between the mirror images of a voxel.
     for axis in range(3):
         np.moveaxis(octant, axis, 0)[1:] *= 0.5
@@ -176,13 +177,16 @@ def _share_out(octant: Floats, points: Floats, share: Floats) -> None:
 def _far(kernel: PointKernel, spacing: Floats, half_widths: tuple[int, int, int]) -> Floats:
     """Energy of all eight octants, like `_near`."""
     octant = np.zeros(tuple(n + 1 for n in half_widths))
-    centre = np.meshgrid(
-        *(step * np.arange(n + 1) for step, n in zip(spacing, half_widths, strict=True)), indexing="ij"
-    )
+    first = _NEAR_VOXELS * float(spacing.max())
     for sign in np.ndindex(2, 2, 2):
-        shift = (2.0 * np.array(sign) - 1.0) * spacing / np.sqrt(6.0)
-        radius = np.sqrt(sum((c + s) ** 2 for c, s in zip(centre, shift, strict=True)))
-        octant += (1.0 - _nearness(radius, spacing)) * kernel.density(radius)
+        square = [
+            ((np.arange(n + 1) + (2.0 * s - 1.0) / sqrt(6.0)) * step) ** 2
+            for n, s, step in zip(half_widths, sign, spacing, strict=True)
+        ]
+        radius = np.sqrt(square[0][:, None, None] + square[1][:, None] + square[2])
+        outside = radius > first
+        r = radius[outside]
+        octant[outside] += (1.0 - _nearness(r, spacing)) * kernel.density(r)
     octant *= np.prod(spacing) / 8.0
     for axis in range(3):
         np.moveaxis(octant, axis, 0)[1:] *= 2.0
