@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint real truth bench golden lock schemas clean
+.PHONY: help setup demo test lint real truth kernels bench golden lock schemas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    the static checks of make test alone"
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
 	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
+	@echo "make kernels  dose-point kernels of all nuclides by Monte Carlo (the result is committed)"
 	@echo "make bench   benchmarks; each prints ratios of one run"
 	@echo "make golden  accept new table hashes after a version bump"
 
@@ -56,11 +57,18 @@ real: $(INSTALLED)
 	$(BIN)/doseledger summary results/real-input/config.yaml --scans
 
 # The engine is licensed GPL-3 and has an environment and a process of its own.
-truth: $(INSTALLED)
-	$(PYTHON) -m venv $(VENV)/ompmc
-	$(VENV)/ompmc/bin/python -m pip install --quiet --requirement envs/ompmc.txt
+$(VENV)/ompmc: envs/ompmc.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --requirement envs/ompmc.txt
+	touch $@
+
+truth: $(INSTALLED) $(VENV)/ompmc
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python recipes/truth/dose_truth.py recipes/truth/demo.yaml \
 	  --out src/doseledger/phantom/true_dose.csv --record recipes/truth/demo_dose.json
+
+kernels: $(INSTALLED) $(VENV)/ompmc
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python recipes/kernels/electron_kernels.py --out src/doseledger/data/electron_kernels.csv
+	$(BIN)/python recipes/kernels/photon_kernels.py --out src/doseledger/data/photon_kernels.csv
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_index.py

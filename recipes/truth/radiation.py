@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -73,8 +74,12 @@ def _record(nuclide: str) -> dict[str, Any]:
 
 def _beta(emissions: dict[str, Any]) -> tuple[Radiation, float]:
     energy, density = np.array(emissions["b-spectra"]).T
-    energy = energy * _KEV_PER_MEV
     listed_kev = _KEV_PER_MEV * sum(mean * y for mean, y in emissions["beta-"])
+    return split_spectrum("beta", energy * _KEV_PER_MEV, density, listed_kev)
+
+
+def split_spectrum(name: str, energy: np.ndarray, density: np.ndarray, listed_kev: float) -> tuple[Radiation, float]:
+    """Electrons of a continuous spectrum above the cut, and the energy per decay below it; together `listed_kev`."""
     at_cut = np.interp(LOCAL_BELOW_KEV, energy, density)
     above = np.concatenate([[LOCAL_BELOW_KEV], energy[energy > LOCAL_BELOW_KEV]])
     density_above = np.concatenate([[at_cut], density[energy > LOCAL_BELOW_KEV]])
@@ -82,7 +87,7 @@ def _beta(emissions: dict[str, Any]) -> tuple[Radiation, float]:
     density_below = np.concatenate([density[energy < LOCAL_BELOW_KEV], [at_cut]])
     soft, hard = _mean_energy(below, density_below), _mean_energy(above, density_above)
     hard_kev = listed_kev * hard / (soft + hard)
-    spectrum = Radiation("beta", "electron", hard_kev, tuple(above.tolist()), tuple(density_above.tolist()), True)
+    spectrum = Radiation(name, "electron", hard_kev, tuple(above.tolist()), tuple(density_above.tolist()), True)
     return spectrum, listed_kev - hard_kev
 
 
@@ -95,6 +100,11 @@ def _mean_energy(energy: np.ndarray, density: np.ndarray) -> float:
 
 def _lines(name: str, particle: str, emissions: dict[str, Any], kinds: tuple[str, ...]) -> tuple[Radiation, float]:
     lines = sorted((energy * _KEV_PER_MEV, y) for kind in kinds for energy, y in emissions[kind])
+    return split_lines(name, particle, lines)
+
+
+def split_lines(name: str, particle: str, lines: Sequence[tuple[float, float]]) -> tuple[Radiation, float]:
+    """Lines ``(energy_kev, yield)`` above the cut, and the energy per decay below it."""
     hard = [(energy, y) for energy, y in lines if energy > LOCAL_BELOW_KEV]
     energy_kev, weight = zip(*hard, strict=True)
     emitted = sum(energy * y for energy, y in hard)

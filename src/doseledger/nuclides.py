@@ -1,8 +1,8 @@
-"""Decay data: half-life, mean energies, photon lines and decay chain of a radionuclide.
+"""Decay data: half-life, mean energies, spectra and decay chain of a radionuclide.
 
-Source: ICRP Publication 107 spectra as packaged by ``icrp107-database`` (used as a dependency,
-never copied), decay chains as packaged by ``radioactivedecay``. Exceptions to ICRP-107 are in
-`HALF_LIFE_H` with their source.
+Source: ICRP Publication 107 (doi 10.1016/j.icrp.2008.10.004) as packaged by ``icrp107-database``
+(used as a dependency, never copied); branching fractions of ``radioactivedecay``, in the table
+``decay_chains``. Exceptions to ICRP-107 are in `HALF_LIFE_H` with their source.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from math import log
+from math import inf, log
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from doseledger.data import records
 from doseledger.errors import NuclideError
 
-SOURCE: Final = "ICRP-107 (icrp107-database 0.0.3, radioactivedecay)"
+SOURCE: Final = "ICRP-107 (icrp107-database 0.0.3, chains as in radioactivedecay 0.6.1)"
 
 #: Half-lives that supersede ICRP-107, in hours.
 HALF_LIFE_H: Final[dict[str, float]] = {
@@ -62,6 +66,10 @@ class ChainMember:
     yield_per_decay: float
 
 
+#: Lines ``(energy_kev, yield_per_decay)`` in order of energy.
+Lines = tuple[tuple[float, float], ...]
+
+
 @dataclass(frozen=True)
 class Nuclide:
     """A radionuclide; energies are mean values per decay of this nuclide alone, in keV.
@@ -72,8 +80,11 @@ class Nuclide:
         Beta particles (both signs), conversion electrons and Auger electrons.
     photon_kev
         Gamma and x rays and annihilation quanta.
-    photons
-        Lines ``(energy_kev, yield_per_decay)`` in order of energy.
+    photons, electrons
+        Lines of photons, and of conversion and Auger electrons.
+    beta_spectrum
+        Nodes ``(energy_kev, per_kev)`` of the number of betas (both signs) per keV and decay, linear
+        in between. Integrates to the listed yield and mean energy.
     """
 
     name: str
@@ -84,7 +95,9 @@ class Nuclide:
     photon_kev: float
     alpha_kev: float
     recoil_kev: float
-    photons: tuple[tuple[float, float], ...]
+    photons: Lines
+    electrons: Lines = ()
+    beta_spectrum: tuple[tuple[float, float], ...] = ()
     source: str = SOURCE
 
     @cached_property
@@ -98,13 +111,23 @@ class Nuclide:
     @cached_property
     def in_place(self) -> EmittedEnergy:
         """Energies of this nuclide and its `chain` together, per decay of this nuclide."""
-        parts = [(1.0, self), *((member.yield_per_decay, nuclide(member.name)) for member in self.chain)]
         return EmittedEnergy(
-            electron_kev=sum(weight * part.electron_kev for weight, part in parts),
-            photon_kev=sum(weight * part.photon_kev for weight, part in parts),
-            alpha_kev=sum(weight * part.alpha_kev for weight, part in parts),
-            recoil_kev=sum(weight * part.recoil_kev for weight, part in parts),
+            electron_kev=sum(weight * part.electron_kev for weight, part in self.decays_in_place),
+            photon_kev=sum(weight * part.photon_kev for weight, part in self.decays_in_place),
+            alpha_kev=sum(weight * part.alpha_kev for weight, part in self.decays_in_place),
+            recoil_kev=sum(weight * part.recoil_kev for weight, part in self.decays_in_place),
         )
+
+    @cached_property
+    def photons_in_place(self) -> Lines:
+        """Photon lines of this nuclide and its `chain` together, per decay of this nuclide."""
+        parts = self.decays_in_place
+        return tuple(sorted((energy, weight * y) for weight, part in parts for energy, y in part.photons))
+
+    @property
+    def decays_in_place(self) -> tuple[tuple[float, Nuclide], ...]:
+        """This nuclide and its `chain` as ``(decays per decay of this nuclide, nuclide)``."""
+        return ((1.0, self), *((member.yield_per_decay, nuclide(member.name)) for member in self.chain))
 
     @property
     def decay_constant_per_h(self) -> float:
@@ -135,7 +158,6 @@ def nuclide(name: str) -> Nuclide:
     record = _record(name)
     emissions = record["emissions"]
     energies = _energies(emissions)
-    lines = [line for kind in ("gamma", "X", "annihilation") for line in emissions[kind]]
     return Nuclide(
         name=name,
         half_life_h=_half_life_h(name, record),
@@ -145,7 +167,9 @@ def nuclide(name: str) -> Nuclide:
         photon_kev=energies["photon"],
         alpha_kev=energies["alpha"],
         recoil_kev=energies["alpha recoil"],
-        photons=tuple(sorted((e * _KEV_PER_MEV, y) for e, y in lines)),
+        photons=_lines(emissions, "gamma", "X", "annihilation"),
+        electrons=_lines(emissions, "IE", "auger"),
+        beta_spectrum=_beta_spectrum(emissions),
     )
 
 
@@ -173,19 +197,69 @@ def _energies(emissions: dict[str, Any]) -> dict[str, float]:
     return kev
 
 
+def _lines(emissions: dict[str, Any], *kinds: str) -> Lines:
+    return tuple(sorted((energy * _KEV_PER_MEV, y) for kind in kinds for energy, y in emissions[kind]))
+
+
+def _beta_spectrum(emissions: dict[str, Any]) -> tuple[tuple[float, float], ...]:
+    """The tabulated density times (a + b E), so that it has the listed yield and mean energy.
+
+    As tabulated it integrates 0.1 to 0.2 % high. Branches and both signs of beta are merged in it.
+    """
+    branches = [*emissions["beta-"], *emissions["beta+"]]
+    if not branches:
+        return ()
+    energy, tabulated = np.array(emissions["b-spectra"]).T
+    shapes = (tabulated, tabulated * energy)
+    integrals = [[_integral(energy, shape, power) for shape in shapes] for power in (0, 1)]
+    listed = [sum(y for _, y in branches), sum(mean * y for mean, y in branches)]
+    a, b = np.linalg.solve(integrals, listed)
+    per_kev = tabulated * (a + b * energy) / _KEV_PER_MEV
+    return tuple(zip((energy * _KEV_PER_MEV).tolist(), per_kev.tolist(), strict=True))
+
+
+def _integral(x: NDArray[np.float64], density: NDArray[np.float64], power: int) -> float:
+    """Integral of x^power (0 or 1) times a density that is linear between its nodes; Simpson's rule is exact."""
+    middle = 0.5 * (x[1:] + x[:-1])
+    at_middle = middle**power * 0.5 * (density[1:] + density[:-1])
+    at_nodes = x**power * density
+    return float(np.sum(np.diff(x) * (at_nodes[1:] + 4.0 * at_middle + at_nodes[:-1]) / 6.0))
+
+
 def _daughters(parent: str, parent_half_life_h: float) -> tuple[ChainMember, ...]:
     """Walk the chain; branches that meet again (212Po, 208Tl -> 208Pb) add up."""
-    # Its import takes longer than a dose calculation: only where a chain is asked for.
-    import radioactivedecay
-
+    half_lives: dict[str, float] = {}
     yields: dict[str, float] = {}
     queue = [(parent, 1.0)]
     while queue:
         name, weight = queue.pop(0)
-        step = radioactivedecay.Nuclide(name)
-        for daughter, fraction in zip(step.progeny(), step.branching_fractions(), strict=True):
-            if daughter == "SF" or radioactivedecay.Nuclide(daughter).half_life("h") >= parent_half_life_h:
+        for daughter, fraction in _branches(name):
+            half_life_h = nuclide(daughter).half_life_h if daughter in _branching_table() else inf
+            if half_life_h >= parent_half_life_h:
                 continue
+            half_lives[daughter] = half_life_h
             yields[daughter] = yields.get(daughter, 0.0) + weight * fraction
             queue.append((daughter, weight * fraction))
-    return tuple(ChainMember(n, float(radioactivedecay.Nuclide(n).half_life("h")), y) for n, y in yields.items())
+    return tuple(ChainMember(name, half_lives[name], y) for name, y in yields.items())
+
+
+def _branches(name: str) -> tuple[tuple[str, float], ...]:
+    try:
+        return _branching_table()[name]
+    except KeyError:
+        raise NuclideError(
+            "the decay chain of the nuclide is not on record",
+            value=name,
+            expected=sorted(_branching_table()),
+            remedy="Add the nuclide to recipes/decay_chains.py and run it.",
+        ) from None
+
+
+@cache
+def _branching_table() -> dict[str, tuple[tuple[str, float], ...]]:
+    """Daughters ``(name, fraction)`` of every radioactive nuclide on record; stable ones have no entry."""
+    table: dict[str, tuple[tuple[str, float], ...]] = {}
+    for row in records("decay_chains"):
+        branch = (row["daughter"], float(row["branching_fraction"]))
+        table[row["parent"]] = (*table.get(row["parent"], ()), branch)
+    return table

@@ -22,6 +22,8 @@ from scipy.optimize import minimize_scalar
 from doseledger.activity.calibration import counts_to_bq_per_ml
 from doseledger.activity.dead_time import non_paralysable_factor, paralysable_factor, paralysable_observed_cps
 from doseledger.dose import compute_dose, density_from_hu
+from doseledger.dose.attenuation import TRANSFER, process_coefficients
+from doseledger.dose.media import AIR
 from doseledger.kinetics import CurveFit, fit_curve, single_time_point
 from doseledger.nuclides import nuclide
 from doseledger.phantom.truth import Curve
@@ -121,6 +123,24 @@ def _trapezoid_over_truth() -> float:
 def _led_absorbed_fraction() -> float:
     ones = np.ones((2, 2, 2))
     return compute_dose(ones, ones, 4.8, "Lu-177", engine="led").energy_balance.absorbed_fraction
+
+
+def _air_attenuation() -> dict[str, Callable[[], float]]:
+    def total(energy_kev: float) -> float:
+        return float(process_coefficients([energy_kev])[0, AIR, :TRANSFER].sum())
+
+    energies_kev = (10, 20, 50, 100, 200, 500, 1000, 3000)
+    return {f"air_attenuation_at_{e}_kev_cm2_per_g": lambda e=e: total(float(e)) for e in energies_kev}
+
+
+def _absorbed_in_tissue_kev() -> float:
+    """A voxel of 4 cm in the middle of a cube of 84 cm."""
+    tia = np.zeros((21, 21, 21))
+    tia[10, 10, 10] = 1.0
+    tissue = np.full(tia.shape, 1.04)
+    dose = compute_dose(tia, tissue, 40.0, "Lu-177", engine="pmc", precision=1e-9, max_histories=200_000)
+    energy = nuclide("Lu-177").in_place
+    return (energy.electron_kev + energy.photon_kev) * dose.energy_balance.absorbed_fraction
 
 
 def _led_kidney_s_value() -> float:
@@ -262,6 +282,8 @@ COMPUTE: Final[dict[str, Callable[[], float]]] = {
     "hanscheid_half_lives_at_maximum": lambda: _hanscheid_maximum()[0],
     "two_points_over_truth": _two_points_over_truth,
     "trapezoid_over_truth": _trapezoid_over_truth,
+    **_air_attenuation(),
+    "pmc_lu177_absorbed_in_84_cm_of_tissue_kev": _absorbed_in_tissue_kev,
     "led_lu177_absorbed_fraction": _led_absorbed_fraction,
     "led_kidney_s_value_mgy_per_mbq_s": _led_kidney_s_value,
     "density_at_0_hu": lambda: float(density_from_hu(0.0)),

@@ -35,7 +35,7 @@ def test_local_deposition_by_hand() -> None:
 @pytest.mark.parametrize("name", ["Lu-177", "Y-90", "I-131", "Tb-161"])
 def test_the_energy_balance_is_the_share_of_the_electrons(name: str) -> None:
     source = nuclide(name)
-    balance = compute_dose(TIA, DENSITY, SPACING_MM, name).energy_balance
+    balance = compute_dose(TIA, DENSITY, SPACING_MM, name, engine="led").energy_balance
     assert balance.absorbed_fraction == pytest.approx(source.electron_kev / (source.electron_kev + source.photon_kev))
     decays = TIA.sum() * 3600.0 * VOLUME_ML
     emitted = (source.electron_kev + source.photon_kev) * 1.602176634e-16
@@ -68,7 +68,9 @@ def test_an_empty_map_has_no_dose_and_no_balance() -> None:
     dose = compute_dose(np.zeros((2, 2, 2)), np.ones((2, 2, 2)), 4.8, "Lu-177")
     assert np.all(dose.dose_gy == 0.0)
     assert np.isnan(dose.energy_balance.absorbed_fraction)
-    assert EnergyBalance(4.0, 1.0).absorbed_fraction == 0.25
+    assert np.isnan(dose.energy_balance.closure)
+    balance = EnergyBalance({"electron": 3.0, "photon": 1.0}, absorbed_j=1.0, escaped_j=2.0)
+    assert (balance.emitted_j, balance.absorbed_fraction, balance.closure) == (4.0, 0.25, 0.75)
 
 
 # The contract of every engine ---------------------------------------------------------------------
@@ -132,6 +134,16 @@ GOOD: dict[str, Any] = {"tia_bq_h_per_ml": ONES, "density_g_per_ml": ONES, "spac
         ({"spacing_mm": (4.8, 4.8)}, QuantityError, "spacing"),
         ({"spacing_mm": (4.8, 4.8, 4.8, 4.8)}, QuantityError, "spacing"),
         ({"nuclide": "Lu177"}, NuclideError, "expected 'Lu-177'"),
+        ({"material": ONES.astype(int)[:1]}, QuantityError, "material"),
+        ({"material": ONES}, QuantityError, "material"),
+        ({"material": np.full(ONES.shape, 4)}, QuantityError, "material"),
+        ({"material": np.full(ONES.shape, -1)}, QuantityError, "material"),
+        ({"labels": np.full(ONES.shape, -1)}, QuantityError, "labels"),
+        ({"labels": ONES.astype(int)[0]}, QuantityError, "labels"),
+        ({"precision": 0.0}, QuantityError, "precision"),
+        ({"precision": float("nan")}, QuantityError, "precision"),
+        ({"max_histories": 0}, QuantityError, "histories"),
+        ({"threads": 0}, QuantityError, "threads"),
         ({"engine": "magic"}, UnknownNameError, "found 'magic'; expected \\['led'"),
     ],
     ids=lambda value: ", ".join(f"{k}={v!r}" for k, v in value.items())[:60] if isinstance(value, dict) else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from functools import cache
 from importlib.resources import files
 
@@ -15,3 +16,10 @@ def columns(name: str) -> tuple[NDArray[np.float64], ...]:
     with (files(__name__) / f"{name}.csv").open(encoding="utf-8") as stream:
         data = np.loadtxt(stream, delimiter=",", skiprows=1, ndmin=2)
     return tuple(data.T)
+
+
+@cache
+def records(name: str) -> tuple[dict[str, str], ...]:
+    """Rows of a CSV table of this folder, as text by column."""
+    with (files(__name__) / f"{name}.csv").open(encoding="utf-8") as stream:
+        return tuple(csv.DictReader(stream))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import exp, log
+from math import exp, hypot, log
 from statistics import median, pstdev
 from typing import Any
 
@@ -54,6 +54,8 @@ class Result:
     #: The same towards lower doses: more, when a rate at its bound can only be faster.
     towards_low: DoseUncertainty
     high_let_gy: float | None
+    #: Statistical, of the mean dose; None for an engine without statistics.
+    mc_sd_rel: float | None
 
 
 def camera_of(job: Job) -> Row:
@@ -98,13 +100,14 @@ def region_rows(
             # Outlined at another time point only, or without activity: region_activity has the facts.
             continue
         curve, outline = curves[spec.region], outlines[spec.region]
+        mc_sd_rel = dose.region_relative_sd([spec.label])
         uncertainty = partial(
             dose_uncertainty,
             volume_ml=outline.volume_ml,
             u_volume_rel=outline.u_volume_rel,
             spect_fwhm_mm=camera["fwhm_mm"],
             u_calibration_rel=camera["u_calibration_rel"],
-            u_dose_factor_rel=REGISTRY[dose.engine].u_dose_factor_rel,
+            u_dose_factor_rel=hypot(REGISTRY[dose.engine].u_dose_factor_rel, mc_sd_rel or 0.0),
             # Blur that is not corrected: the loss that it makes is an uncertainty.
             u_recovery_rel=1.0 - recovery[spec.label],
         )
@@ -114,7 +117,9 @@ def region_rows(
         high_let = _high_let_gy(dose, density, grid, voxels, outline)
         correction = corrections.get(spec.region)
         if correction is None:
-            result = Result(measured, uncertainty(u_fit_rel=u_fit), uncertainty(u_fit_rel=u_fit_low), high_let)
+            result = Result(
+                measured, uncertainty(u_fit_rel=u_fit), uncertainty(u_fit_rel=u_fit_low), high_let, mc_sd_rel
+            )
         else:
             uncertainty = partial(uncertainty, **uncertainty_terms(correction))
             gain = correction.noise_gain
@@ -123,6 +128,7 @@ def region_rows(
                 uncertainty=uncertainty(u_fit_rel=u_fit * gain),
                 towards_low=uncertainty(u_fit_rel=u_fit_low * gain),
                 high_let_gy=None if high_let is None else high_let / correction.coefficient,
+                mc_sd_rel=mc_sd_rel,
             )
         tia = curve["tia_mbq_h"] / (1.0 if correction is None else correction.coefficient)
         results[spec.region] = result
@@ -204,6 +210,7 @@ def _sum(
         high_let_gy=None
         if None in high_let
         else sum(s * h for s, h in zip(shares, high_let, strict=True) if h is not None),
+        mc_sd_rel=dose.region_relative_sd([p.label for p in parts]),
     )
 
 
@@ -237,6 +244,7 @@ def _dose_columns(
         "u_fit_rel": u.fit_rel,
         "u_dose_factor_rel": u.dose_factor_rel,
         "u_systematic_rel": u.systematic_rel,
+        "mc_sd_rel": result.mc_sd_rel,
         "energy_balance_rel": dose.energy_balance.absorbed_fraction,
         "dose_high_let_gy": result.high_let_gy,
         "dose_gy_per_gbq": per_gbq,
