@@ -67,6 +67,8 @@ class DoseMap:
     relative_sd
         Statistical standard deviation of `dose_gy` over `dose_gy`; zero for deterministic engines and
         where there is no dose.
+    nuclear_data
+        Source of half-lives, energies and spectra.
     dose_high_let_gy
         Part of `dose_gy` from alpha particles and recoils; None if there is none.
     """
@@ -75,6 +77,7 @@ class DoseMap:
     relative_sd: NDArray[np.float32]
     energy_balance: EnergyBalance
     engine: str
+    nuclear_data: str
     dose_high_let_gy: NDArray[np.float32] | None = None
     _batch_j: NDArray[np.float64] | None = None
     _label_j: NDArray[np.float64] | None = None
@@ -259,6 +262,7 @@ def _dose_map(engine: str, problem: DoseProblem, energy: EnergyMaps) -> DoseMap:
             escaped_j=energy.escaped_kev * joule,
         ),
         engine=engine,
+        nuclear_data=problem.nuclide.source,
         dose_high_let_gy=high_let_gy,
         _batch_j=None if energy.batch_kev is None else energy.batch_kev * joule,
         _label_j=None if problem.labels is None else _label_j(problem.labels, dose_gy, density, mass_kg),
