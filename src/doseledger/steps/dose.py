@@ -12,6 +12,7 @@ from doseledger import __version__
 from doseledger.activity import self_recovery
 from doseledger.cohort import Row
 from doseledger.dose import compute_dose, density_from_hu
+from doseledger.dose.organ import marrow_method
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import SCHEMAS, read_rows, write_rows
@@ -23,6 +24,7 @@ from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_
 from doseledger.steps.organ_rows import Result, camera_of, region_rows
 from doseledger.steps.recovery import NONE, corrections_of
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
+from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
 
 STAGE_VERSION: Final[int] = 3
@@ -57,13 +59,19 @@ def step(job: Job) -> None:
     camera = camera_of(job)
     recovery = {k: self_recovery(f, grid.spacing_mm, fwhm_mm=camera["fwhm_mm"]) for k, f in fractions.items()}
     corrections = corrections_of(job)
+    names = {spec.label: spec.region for spec in read_specs(job.one("segment"))}
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
     seed = _seed(job)
     for position, engine in enumerate(job.settings["engines"]):
         dose = compute_dose(
-            tia, density, grid.spacing_mm, source, engine=engine, seed=seed, threads=job.threads, labels=labels
+            *(tia, density, grid.spacing_mm, source),
+            engine=engine,
+            seed=seed,
+            threads=job.threads,
+            labels=labels,
+            region_names=names,
         )
         write_image(job.out / dose_file(engine), dose.dose_gy, grid, dtype="float32")
         write_image(job.out / dose_sd_file(engine), dose.relative_sd, grid, dtype="float32")
@@ -77,6 +85,7 @@ def step(job: Job) -> None:
         for row, result in analyses:
             is_primary = position == 0 and preferred[row["region"]] is row
             row = common | row | {"is_primary": is_primary}
+            row["marrow_method"] = marrow_method(engine, row["region"])
             row["analysis_id"] = _analysis_id(row)
             organ_rows.append(row)
             dvh_rows.append(_dvh_row(row, result))
@@ -88,8 +97,11 @@ def step(job: Job) -> None:
 def flag_differences(rows: list[Row]) -> None:
     """Flag primary rows whose dose another engine does not confirm."""
     for row in rows:
-        others = [r for r in rows if r["region"] == row["region"] and not r["is_primary"]]
-        ratios = [r["absorbed_dose_gy"] / row["absorbed_dose_gy"] for r in others] if row["is_primary"] else []
+        if not row["is_primary"]:
+            continue
+        # The same region and correction for blur, by another engine.
+        alike = [r for r in rows if all(r[k] == row[k] for k in ("region", "partial_volume_method"))]
+        ratios = [r["absorbed_dose_gy"] / row["absorbed_dose_gy"] for r in alike]
         if any(not 1.0 / ENGINES_DIFFER_RATIO <= ratio <= ENGINES_DIFFER_RATIO for ratio in ratios):
             row["flags"] = sorted({*row["flags"], "engines_differ"})
 
@@ -130,7 +142,6 @@ def _common(job: Job) -> Row:
         "n_timepoints": count,
         "protocol": {1: "stp", 2: "2tp"}.get(count, "mtp"),
         "lesion_policy": chain["segment"]["settings"]["lesion_policy"],
-        "marrow_method": None,
         "curve_source": chain["kinetics"]["settings"]["curve_source"],
         "data_origin": job.rows["data_origin"],
         "software_version": __version__,
