@@ -11,7 +11,14 @@ from doseledger.activity.region_recovery import RegionRecovery
 from doseledger.regions import RegionSpec
 from doseledger.statistics.dvh import dose_volume_histogram
 from doseledger.statistics.region import RegionDose
-from doseledger.steps.recovery import Correction, activity_columns, correction_of, uncertainty_terms, with_energy
+from doseledger.steps.recovery import (
+    AS_MEASURED,
+    Correction,
+    activity_columns,
+    correction_of,
+    uncertainty_terms,
+    with_energy,
+)
 
 
 def seen(coefficient: float, method: str = "gtm") -> RegionRecovery:
@@ -54,7 +61,8 @@ def test_the_missing_energy_is_that_of_the_lost_electrons() -> None:
 
 
 def test_the_recovery_is_a_variable_of_the_uncertainty() -> None:
-    terms = uncertainty_terms(Correction("gtm", 0.83, 0.8, 0.06, 1.0))
+    assert uncertainty_terms(AS_MEASURED, loss=0.2) == {"u_recovery_rel": 0.2}
+    terms = uncertainty_terms(Correction("gtm", 0.83, 0.8, 0.06, 1.0), loss=0.2)
     assert terms == {
         "recovery_coefficient": 0.8,
         "recovery_slope": pytest.approx(0.2 / 2.4),

@@ -26,7 +26,15 @@ from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT
-from doseledger.steps.recovery import NONE, Correction, blur_flags, recovery_columns, uncertainty_terms, with_energy
+from doseledger.steps.recovery import (
+    AS_MEASURED,
+    NONE,
+    Correction,
+    blur_flags,
+    recovery_columns,
+    uncertainty_terms,
+    with_energy,
+)
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import MBQ_PER_GBQ
@@ -83,7 +91,7 @@ def region_rows(
     recovery
         By label, the share of its activity that a region keeps in the blurred image.
     corrections
-        None: the doses as measured, of all regions. Otherwise the corrected doses of these regions, and of sums in
+        Empty: the doses as measured, of all regions. Otherwise the corrected doses of these regions, and of sums in
         which they are.
     """
     specs = read_specs(job.one("segment"))
@@ -101,6 +109,7 @@ def region_rows(
             continue
         curve, outline = curves[spec.region], outlines[spec.region]
         mc_sd_rel = dose.region_relative_sd([spec.label])
+        correction = corrections.get(spec.region, AS_MEASURED)
         uncertainty = partial(
             dose_uncertainty,
             volume_ml=outline.volume_ml,
@@ -108,29 +117,20 @@ def region_rows(
             spect_fwhm_mm=camera["fwhm_mm"],
             u_calibration_rel=camera["u_calibration_rel"],
             u_dose_factor_rel=hypot(REGISTRY[dose.engine].u_dose_factor_rel, mc_sd_rel or 0.0),
-            # Blur that is not corrected: the loss that it makes is an uncertainty.
-            u_recovery_rel=1.0 - recovery[spec.label],
+            **uncertainty_terms(correction, loss=1.0 - recovery[spec.label]),
         )
-        u_fit = curve["u_tia_mbq_h"] / curve["tia_mbq_h"]
-        u_fit_low = max(u_fit, log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95)
+        u_fit = correction.noise_gain * curve["u_tia_mbq_h"] / curve["tia_mbq_h"]
+        u_fit_low = correction.noise_gain * log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95
         measured = region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g)
         high_let = _high_let_gy(dose, density, grid, voxels, outline)
-        correction = corrections.get(spec.region)
-        if correction is None:
-            result = Result(
-                measured, uncertainty(u_fit_rel=u_fit), uncertainty(u_fit_rel=u_fit_low), high_let, mc_sd_rel
-            )
-        else:
-            uncertainty = partial(uncertainty, **uncertainty_terms(correction))
-            gain = correction.noise_gain
-            result = Result(
-                dose=with_energy(measured, correction.missing_energy_j(curve["tia_mbq_h"], local_kev)),
-                uncertainty=uncertainty(u_fit_rel=u_fit * gain),
-                towards_low=uncertainty(u_fit_rel=u_fit_low * gain),
-                high_let_gy=None if high_let is None else high_let / correction.coefficient,
-                mc_sd_rel=mc_sd_rel,
-            )
-        tia = curve["tia_mbq_h"] / (1.0 if correction is None else correction.coefficient)
+        result = Result(
+            dose=with_energy(measured, correction.missing_energy_j(curve["tia_mbq_h"], local_kev)),
+            uncertainty=uncertainty(u_fit_rel=u_fit),
+            towards_low=uncertainty(u_fit_rel=max(u_fit, u_fit_low)),
+            high_let_gy=None if high_let is None else high_let / correction.coefficient,
+            mc_sd_rel=mc_sd_rel,
+        )
+        tia = curve["tia_mbq_h"] / correction.coefficient
         results[spec.region] = result
         row = _dose_columns(job, spec.region, dose, outline, result, tia, misaligned)
         row |= _part_columns(spec, curve, result, source) | recovery_columns([correction], curve["tia_mbq_h"], tia)
@@ -139,17 +139,14 @@ def region_rows(
     for name, parts in sums_of(specs).items():
         present = [p for p in parts if p.region in results]
         if name in outlines and present:
-            own = [corrections.get(p.region) for p in present]
-            missing = sum(
-                c.missing_energy_j(curves[p.region]["tia_mbq_h"], local_kev)
-                for p, c in zip(present, own, strict=True)
-                if c is not None
-            )
+            own = [corrections.get(p.region, AS_MEASURED) for p in present]
+            measured_mbq_h = [curves[p.region]["tia_mbq_h"] for p in present]
+            missing = sum(c.missing_energy_j(t, local_kev) for c, t in zip(own, measured_mbq_h, strict=True))
             result = _sum(dose, density, grid, labels, present, results, outlines[name].mass_g, missing)
             tia = sum(rows[p.region]["tia_mbq_h"] for p in present)
             row = _dose_columns(job, name, dose, outlines[name], result, tia, misaligned)
             row |= _sum_columns(name, present, [rows[p.region] for p in present], curves, result, source)
-            row |= recovery_columns(own, sum(curves[p.region]["tia_mbq_h"] for p in present), tia)
+            row |= recovery_columns(own, sum(measured_mbq_h), tia)
             row["flags"] = sorted({*row["flags"], *(f for p in present for f in rows[p.region]["flags"])})
             results[name], rows[name] = result, row
     _flag_pair(rows)

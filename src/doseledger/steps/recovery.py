@@ -67,6 +67,10 @@ class Correction:
         return lost_mbq_h * kev_per_decay_to_gy_g_per_mbq_h(local_kev) / G_PER_KG
 
 
+#: What stands in for a correction where there is none.
+AS_MEASURED: Final = Correction(NONE, coefficient=1.0, self_recovery=1.0, u_rel=0.0, noise_gain=1.0)
+
+
 def scan_recoveries(
     job: Job,
     point: int,
@@ -167,8 +171,10 @@ def corrections_of(job: Job) -> dict[str, Correction]:
     return {region: Correction(**values) for region, values in found.items()}
 
 
-def uncertainty_terms(correction: Correction) -> dict[str, float]:
-    """Terms of `dose_uncertainty` that the correction changes: the recovery is one of the variables now."""
+def uncertainty_terms(correction: Correction, *, loss: float) -> dict[str, float]:
+    """What `dose_uncertainty` must know of the blur: the loss, or a recovery that is one of its variables."""
+    if correction.method == NONE:
+        return {"u_recovery_rel": loss}
     return {
         "recovery_coefficient": correction.self_recovery,
         "recovery_slope": volume_slope(correction.self_recovery),
@@ -176,11 +182,11 @@ def uncertainty_terms(correction: Correction) -> dict[str, float]:
     }
 
 
-def recovery_columns(own: Sequence[Correction | None], measured_mbq_h: float, corrected_mbq_h: float) -> Row:
+def recovery_columns(own: Sequence[Correction], measured_mbq_h: float, corrected_mbq_h: float) -> Row:
     """Method and recovery of a region, or of the parts of a sum."""
     return {
-        "partial_volume_method": joined([NONE if c is None else c.method for c in own]),
-        "recovery_coefficient": None if all(c is None for c in own) else measured_mbq_h / corrected_mbq_h,
+        "partial_volume_method": (method := joined([correction.method for correction in own])),
+        "recovery_coefficient": None if method == NONE else measured_mbq_h / corrected_mbq_h,
     }
 
 
