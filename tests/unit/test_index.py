@@ -104,6 +104,19 @@ def test_structure_sets_are_matched_by_the_frame_they_refer_to(tmp_path: Path) -
     assert unplaced == []
 
 
+def test_segmentations_are_outlines_too(tmp_path: Path) -> None:
+    write_pet(tmp_path / "spect")
+    write_ct(tmp_path / "seg", n=2, edit=_edit(Modality="SEG", SeriesInstanceUID="1.2.3"))[1].unlink()
+    (row,), unplaced = draft_scans(index_folders([tmp_path]), tmp_path)
+    assert Path(str(row["contours"])).parent.name == "seg"
+    assert unplaced == []
+    # A structure set beside it: which of them counts is for a person to say.
+    write_rtstruct(tmp_path / "rs.dcm", {"a": []})
+    (row,), unplaced = draft_scans(index_folders([tmp_path]), tmp_path)
+    assert row["contours"] == "n/a"
+    assert ["choose one" in entry["reason"] for entry in unplaced] == [True, True]
+
+
 def test_a_ct_of_another_frame_is_matched_by_study_if_it_is_the_only_one(tmp_path: Path) -> None:
     write_pet(tmp_path / "a" / "spect")
     write_ct(tmp_path / "a" / "ct", edit=_edit(SeriesInstanceUID="1.9", FrameOfReferenceUID="1.8"))

@@ -211,9 +211,18 @@ def test_contours_of_another_image_are_found(study: Path) -> None:
     assert "patient P1" in sentence
 
 
-def test_a_scan_without_contours_and_a_model_without_ct_are_found(study: Path) -> None:
+def test_a_scan_without_contours_is_found(study: Path) -> None:
     _replace(study / "scans.tsv", "dicom/site-A/sub-P1/ses-c1/tp-1/rtstruct.dcm", "n/a")
     assert [code for code, _ in check(study)] == ["contours_invalid"]
+
+
+def test_a_scan_without_ct_is_found_where_a_model_needs_one(study: Path) -> None:
+    _replace(study / "scans.tsv", "dicom/site-A/sub-P2/ses-c1/tp-1/ct", "n/a")
+    plan = plan_of(study, source="totalsegmentator", weights="nowhere")
+    weights, ct = preflight.preflight(plan).refusals
+    assert weights.code == "weights_unusable"
+    assert "the time point has no CT" in ct.sentence
+    assert "patient P2" in ct.sentence
 
 
 def test_a_rejected_mask_is_found(study: Path) -> None:

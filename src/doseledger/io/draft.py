@@ -120,7 +120,7 @@ def draft_scans(
     """Draft the rows of scans.tsv.
 
     SPECT series (PT in Bq/mL, reconstructed NM) of one patient are time points in order of their
-    start. CT and structure set are those of the same frame of reference, else of the same study; of
+    start. CT and outlines (RTSTRUCT, SEG) are those of the same frame of reference, else of the same study; of
     several, the one of the same session. Where more than one is left, none is taken.
 
     Parameters
@@ -307,7 +307,7 @@ def _role(record: SeriesRecord) -> tuple[str, str | None]:
         return "", "it is the directory of a medium (DICOMDIR), not an image"
     if not record.patient_id:
         return "", "it has no PatientID"
-    if record.modality == "RTSTRUCT":
+    if record.modality in ("RTSTRUCT", "SEG"):
         return "contours", None
     if record.modality == "CT":
         return "ct", "it is a localizer (scout)" if "LOCALIZER" in record.image_type else None
