@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from doseledger.io.models import SheetRow
 
 PLANS: Final = ".plans"
+#: Layout of a kept plan: what was kept by code with another one is not read.
+PLAN_LAYOUT: Final = 2
 #: How an empty cell is written; "n/a" is the convention of BIDS.
 EMPTY_CELLS: Final = frozenset({"", "n/a"})
 _KEY_COLUMNS: Final = ("site", "patient", "cycle")
@@ -76,7 +78,9 @@ def read_sheet(path: Path, model: type[SheetRow], *, unique: tuple[str, ...] = (
 
 
 def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
-    digest = hashlib.sha256(json.dumps([__version__, settings, str(base)], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(
+        json.dumps([__version__, PLAN_LAYOUT, settings, str(base)], sort_keys=True, default=str).encode()
+    )
     for path in sorted(_sheet_paths(settings, base).values()):
         digest.update(path.read_bytes() if path.is_file() else b"absent")
     return digest.hexdigest()[:16]
