@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from doseledger import audit
-from doseledger.cohort import CYCLE_STAGES
+from doseledger.cohort import CYCLE_STAGES, cycle_folder
+from doseledger.io.sheets import load_plan
+from doseledger.io.tables import read_rows
 from doseledger.steps import kinetics
 from doseledger.steps.cohort_page import read_cohort_table
+from doseledger.steps.cross_check import administered_mbq
+from doseledger.steps.stage import run_stage
 
 from .conftest import Cohort, patched_source
 
@@ -50,6 +55,27 @@ def test_refused_cycle_makes_the_course_incomplete_and_never_zero(micro: Cohort)
     assert own["fraction_of_limit"] is None
     assert (other["cycles_given"], other["cycles_counted"], other["cumulative_status"]) == (2, 2, "complete")
     assert other["fraction_of_limit"] == pytest.approx(other["cumulative_dose_gy"] / 23.0)  # type: ignore[operator]
+
+
+def test_a_course_can_be_completed_by_imputation(micro: Cohort, tmp_path: Path) -> None:
+    plan = load_plan(yaml.safe_load(micro.config.read_text()), micro.config.parent)
+    outcome = run_stage(
+        "course",
+        inputs={"dose": tuple(cycle_folder(plan.results, "A", "P1", cycle) / "dose" for cycle in (1, 2))},
+        output=tmp_path / "course",
+        settings=plan.settings["course"] | {"imputation": "own_dose_per_activity"},
+        rows=plan.course_rows("A", "P1"),
+    )
+    assert outcome["status"] == "ok", outcome["sentence"]
+    found = {r["region"]: r for r in read_rows(tmp_path / "course", "course") if r["limit_quantity"] == "absorbed_dose"}
+    before = {(r["site"], r["region"]): r for r in rows(micro, "course") if r["limit_quantity"] == "absorbed_dose"}
+    own, single = found["kidneys"], before[("A", "kidneys")]
+    assert (own["cycles_counted"], own["cycles_imputed"], own["cumulative_status"]) == (2, 1, "imputed")
+    first, second = (administered_mbq(a) for a in plan.course_rows("A", "P1")["administrations"])
+    assert own["cumulative_dose_gy"] == pytest.approx(single["cumulative_dose_gy"] * (1.0 + second / first))
+    assert own["u_cumulative_dose_rel"] > single["u_cumulative_dose_rel"]
+    assert own["activity_left_mbq"] > 0
+    assert "cycles_imputed" in own["flags"]
 
 
 def test_every_planned_stage_has_an_outcome_row(micro: Cohort) -> None:

@@ -45,7 +45,9 @@ class Patient:
     def run_course(self) -> None:
         inputs = {"dose": tuple(self.folder(cycle) / "dose" for cycle in (1, 2))}
         rows = self.plan.course_rows("A", "P1")
-        outcome = run_stage("course", inputs=inputs, output=self.course, settings={}, rows=rows)
+        outcome = run_stage(
+            "course", inputs=inputs, output=self.course, settings=self.plan.settings["course"], rows=rows
+        )
         assert outcome["status"] == "ok", outcome["sentence"]
 
     def run_cycle(self, cycle: int, *, drawn: str | None, lesions: dict[str, float]) -> None:

@@ -418,7 +418,17 @@ class Dose(_Section):
 class Course(_Section):
     """Cumulation over cycles."""
 
-    imputation: Literal["none"] = Field("none", description="How cycles without a dose are counted")
+    imputation: Literal["none", "own_dose_per_activity"] = Field(
+        "none",
+        description="How cycles without a dose are counted: not at all, or by the patient's own dose per activity of "
+        "the nearest cycle",
+    )
+    u_between_cycles_rel: float = Field(
+        0.2, gt=0, lt=1, description="Of an imputed cycle: standard deviation of ln(dose per activity) between cycles"
+    )
+    response: Literal["none", "volume"] = Field(
+        "none", description="Response of each lesion: not stated, or by its volume with the limits of RECIST 1.1"
+    )
 
 
 class Config(_Section):

@@ -96,6 +96,7 @@ FLAGS: Final[dict[str, str]] = {
     "kidney_volumes_differ": "left and right kidney volumes differ more than twofold",
     "kidney_doses_differ": "left and right kidney doses differ more than twofold",
     "cycles_missing": "not every given cycle is counted",
+    "cycles_imputed": "a cycle without a dose is counted with the dose per activity of another",
     "prior_dose_not_in_bed": "prior dose is not part of the BED",
     "overlap": "outlines overlap",
     "misaligned": "outlines of the scans overlap poorly after alignment",

@@ -12,7 +12,8 @@ from doseledger.io.nifti import read_image, read_sidecar
 from doseledger.io.tables import write_rows
 from doseledger.regions import sums_of
 from doseledger.report.patient_page import patient_page
-from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate
+from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate, impute
+from doseledger.statistics.response import volume_response
 from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_rows
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
@@ -21,11 +22,12 @@ from doseledger.steps.pictures import cycle_slices
 from doseledger.steps.specs import region_specs
 from doseledger.steps.stage import Job
 
-STAGE_VERSION: Final[int] = 2
+STAGE_VERSION: Final[int] = 3
 #: A refused cycle makes the course incomplete; it does not take the other cycles with it.
 TAKES_REFUSED: Final = True
 
 AGE_BAND_YEARS: Final = 5
+_STATUS_FLAGS: Final = {"complete": [], "imputed": ["cycles_imputed"], "incomplete": ["cycles_missing"]}
 
 
 def step(job: Job) -> None:
@@ -117,11 +119,17 @@ def _course_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
     regions = regions or sorted({limit["region"] for limit in job.rows["limits"]} & _named(specs))
     rows = []
     for region in regions:
-        total = cumulate([_cycle_dose(job, c["cycle"], doses.get((c["cycle"], region))) for c in job.rows["cycles"]])
+        total = _total(job, [_cycle_dose(job, c["cycle"], doses.get((c["cycle"], region))) for c in job.rows["cycles"]])
         limits: list[Row | None] = [limit for limit in job.rows["limits"] if limit["region"] == region]
         for limit in limits or [None]:
             rows.append(_common(job) | {"region": region} | _course_columns(job, region, total, limit))
     return rows
+
+
+def _total(job: Job, given: list[CycleDose]) -> Cumulation:
+    if job.settings["imputation"] == "none":
+        return cumulate(given)
+    return cumulate(impute(given), u_between_cycles_rel=job.settings["u_between_cycles_rel"])
 
 
 def _named(specs: dict[str, Any]) -> set[str]:
@@ -147,14 +155,14 @@ def _course_columns(job: Job, region: str, total: Cumulation, limit: Row | None)
     columns: Row = {
         "cycles_given": total.cycles_given,
         "cycles_counted": total.cycles_counted,
-        "cycles_imputed": 0,
+        "cycles_imputed": total.cycles_imputed,
         "cumulative_status": total.status,
         "administered_mbq": total.administered_mbq,
         "cumulative_dose_gy": total.dose_gy,
         "cumulative_bed_gy": total.bed_gy,
         "u_cumulative_dose_rel": total.u_dose_rel,
         "prior_dose_gy": prior,
-        "flags": [] if total.status == "complete" else ["cycles_missing"],
+        "flags": _STATUS_FLAGS[total.status],
     }
     if limit is None:
         return columns
@@ -174,6 +182,7 @@ def _course_columns(job: Job, region: str, total: Cumulation, limit: Row | None)
 def _lesion_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
     """Lesions by cycle, against the patient's first cycle in which they were outlined."""
     known: dict[str, Row] = {}
+    volumes: dict[str, list[float]] = {}
     rows: list[Row] = []
     previous: set[str] = set()
     for number, cycle in enumerate(c for c in cycles if c.ok):
@@ -186,14 +195,25 @@ def _lesion_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
                 row["volume_change_rel"] = row["volume_ml"] / first["volume_ml"] - 1.0
                 before = first["uptake_mean_bq_per_ml"] / first["administered_mbq"]
                 row["uptake_change_rel"] = per_activity / before - 1.0 if before > 0 else None
+            volumes.setdefault(lesion_id, []).append(row["volume_ml"])
+            row["response"] = _response(job, row["flags"], volumes[lesion_id])
             row["appearance"] = "first" if number == 0 else "persistent" if first["cycle"] != row["cycle"] else "new"
             rows.append(row)
         rows += [
-            _common(job) | {"cycle": cycle.cycle, "lesion_id": lesion_id, "appearance": "resolved"}
+            _common(job)
+            | {"cycle": cycle.cycle, "lesion_id": lesion_id, "appearance": "resolved"}
+            | {"response": _response(job, known[lesion_id]["flags"], [*volumes[lesion_id], 0.0])}
             for lesion_id in sorted(previous - set(present))
         ]
         previous = set(present)
     return rows
+
+
+def _response(job: Job, flags: list[str], volumes_ml: list[float]) -> str | None:
+    """By volume, if asked for; a volume by a threshold on a blurred image says nothing of size."""
+    if job.settings["response"] == "none" or "threshold_volume" in flags:
+        return None
+    return volume_response(volumes_ml)
 
 
 def _lesion_row(job: Job, cycle: FinishedCycle, lesion_id: str, dose: Row) -> Row:
