@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from doseledger.errors import UnknownNameError
 from doseledger.kinetics.curves import CurveFit, Samples, UptakePrior, check_samples
-from doseledger.kinetics.exponentials import FORMS, fit_exponentials
+from doseledger.kinetics.exponentials import fit_exponentials
+from doseledger.kinetics.forms import FORMS
 from doseledger.kinetics.trapezoid import fit_trapezoid
 
 #: Model that the scans choose; any other value names a key of `REGISTRY`.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from doseledger.errors import QuantityError, UnknownNameError
 from doseledger.kinetics.curves import UptakePrior
-from doseledger.kinetics.exponentials import FORMS, Form
+from doseledger.kinetics.forms import FORMS, Form
 from doseledger.kinetics.voxel_kernels import fit_one, fit_two
 
 #: Models of a voxel; the keys are those of the curve models that are sums of exponentials.

@@ -83,7 +83,7 @@ def _curves(rows: Sequence[Row]) -> str:
     models = Counter((words.text(row["model"]), words.text(row["status"]).replace("_", " ")) for row in chosen)
     fits = "; ".join(f"{model} in {words.count(n, 'region curve')} ({status})" for (model, status), n in models.items())
     fitted = f"Models fitted: {_named(rows, 'model')}. The dose rests on: {fits or 'no model'}."
-    prior = words.listing(_values(rows, "prior"))
+    prior = words.listing(_values(chosen, "prior"))
     return f"{fitted} Prior: {prior}." if prior else f"{fitted} No row names a prior."
 
 
