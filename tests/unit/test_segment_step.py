@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import yaml
 
-from doseledger.audit import refusals
 from doseledger.cohort import Row, segment_mem_mb
 from doseledger.errors import SheetError, WeightsError
 from doseledger.geometry import Grid
@@ -29,6 +28,7 @@ from doseledger.segmentation.labels import Named, paint
 from doseledger.segmentation.tasks import class_names
 from doseledger.segmentation.totalsegmentator import Request, Segmentation
 from doseledger.steps.mask_sheet import FILE as SHEET
+from doseledger.steps.preflight import Depth, preflight
 from doseledger.steps.specs import demo_marks
 from doseledger.steps.stage import run_stage
 
@@ -244,10 +244,9 @@ def test_weights_that_may_not_be_used_refuse_the_cycle(
 
 def test_the_check_names_weights_that_are_not_there(cohort: Path) -> None:
     plan = plan_of(cohort, source="totalsegmentator", mode="fastest", weights="nowhere")
-    (finding,) = [f for f in refusals(plan, sheets_only=True) if "segment" in f.where]
-    assert finding.where == "config.yaml, segment"
-    assert "nowhere" in finding.text
-    assert "Fetch the weights" in finding.text
+    (finding,) = [f for f in preflight(plan, Depth.SHEETS).refusals if f.code == "weights_unusable"]
+    assert "nowhere" in finding.sentence
+    assert "Fetch the weights" in finding.sentence
 
 
 @pytest.mark.parametrize("task", ["tissue_types", "total_mr"])
@@ -259,9 +258,9 @@ def test_a_config_with_a_task_that_is_licensed_or_not_for_ct_is_refused(cohort: 
 def test_the_check_refuses_demo_weights_for_patients(cohort: Path, tmp_path: Path) -> None:
     weights = str(unpack_demo_weights(tmp_path / "weights"))
     plan = plan_of(cohort, source="totalsegmentator", mode="fastest", roi_subset=False, weights=weights)
-    assert not [f for f in refusals(plan, sheets_only=True) if "segment" in f.where]
-    (finding,) = refusals(replace(plan, data_origin="patient"), sheets_only=True)
-    assert "virtual" in finding.text
+    assert not [f for f in preflight(plan, Depth.SHEETS).refusals if f.code == "weights_unusable"]
+    (finding,) = preflight(replace(plan, data_origin="patient"), Depth.SHEETS).refusals
+    assert "virtual" in finding.sentence
 
 
 def test_the_demo_profile_lets_two_segmentations_run_at_once() -> None:
