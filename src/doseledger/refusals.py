@@ -233,7 +233,8 @@ REFUSALS: Final = (
         "A program that calls doseledger asks for a method, model or engine that does not exist; in a config this"
         " is `sheet_invalid`.",
         ("simulate",),
-        "the dose engine is not known (found 'magic'; expected ['led', 'organ', 'pmc', 'vsv']). Use one of the names listed.",
+        "the dose engine is not known (found 'magic'; expected ['led', 'organ', 'pmc', 'vsv']). Use one of the names "
+        "listed.",
     ),
     Refusal(
         errors.ForeignResultsError,
