@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pydicom
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -36,6 +36,8 @@ _ANY_DAY: Final = "20000101"
 _ZONE: Final = "TimezoneOffsetFromUTC"
 _T = TypeVar("_T")
 _UNDEFINED_LENGTH: Final = 0xFFFFFFFF
+#: Types of values without a character set of their own.
+_PLAIN: Final = frozenset({"CS", "DA", "DS", "DT", "TM", "UI"})
 #: Larger elements, pixels above all, stay in the file until they are asked for, in bytes.
 _DEFERRED_FROM: Final = 4096
 
@@ -104,9 +106,28 @@ class Header:
         return "\\".join(self.texts(keyword)) or None
 
     def texts(self, keyword: str) -> tuple[str, ...]:
+        if (plain := self._plain(keyword)) is not None:
+            return plain
         value = self.value(keyword)
         values = value if isinstance(value, (MultiValue, list)) else [value]
         return tuple(str(v).strip() for v in values if v is not None and str(v).strip())
+
+    def _plain(self, keyword: str) -> tuple[str, ...] | None:
+        """Values of a type that is written in plain ASCII, as they stand in the file; None if it is not that simple.
+
+        pydicom makes an object of every value, which costs more than all the rest of looking at a header.
+        """
+        element = self.dataset.get_item(keyword) if keyword in self.dataset else None
+        if not isinstance(element, RawDataElement) or element.value is None:
+            return None
+        if (element.VR or dictionary_VR(element.tag)) not in _PLAIN:
+            return None
+        try:
+            texts = element.value.decode("ascii").split("\\")
+        except UnicodeDecodeError:
+            return None
+        stripped = (text.strip(" \0") for text in texts)
+        return tuple(text for text in stripped if text)
 
     def number(self, keyword: str) -> float | None:
         """A single finite number; None if it is absent or empty."""
