@@ -16,8 +16,8 @@ help:
 	@echo "make lint    the static checks of make test alone"
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
 	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
-	@echo "make kernels  dose-point kernels of all nuclides by Monte Carlo (the result is committed)"
 	@echo "make bench   benchmarks; each prints ratios of one run    make bench-dose  those of the dose engines"
+	@echo "make kernels  dose-point kernels by Monte Carlo (10 CPU-minutes; the result is committed)"
 	@echo "make golden  accept new table hashes after a version bump"
 
 setup: $(INSTALLED)

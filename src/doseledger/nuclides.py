@@ -25,8 +25,10 @@ SOURCE: Final = "ICRP-107 (icrp107-database 0.0.3, chains as in radioactivedecay
 
 #: Half-lives that supersede ICRP-107, in hours.
 HALF_LIFE_H: Final[dict[str, float]] = {
-    "Tb-161": 6.9637 * 24.0,  # Collins et al. 2022, PMID 35158282
+    "Tb-161": 6.9637 * 24.0,
 }
+#: Their sources.
+_HALF_LIFE_SOURCE: Final = {"Tb-161": "half-life Collins et al. 2022, PMID 35158282"}
 
 _HOURS: Final = {
     "us": 1e-6 / 3600.0,
@@ -170,6 +172,7 @@ def nuclide(name: str) -> Nuclide:
         photons=_lines(emissions, "gamma", "X", "annihilation"),
         electrons=_lines(emissions, "IE", "auger"),
         beta_spectrum=_beta_spectrum(emissions),
+        source="; ".join([SOURCE, *([_HALF_LIFE_SOURCE[name]] if name in HALF_LIFE_H else [])]),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from doseledger.dose.kernels import sphere_s_value, voxel_kernel
+from doseledger.dose.organ import organ_s_value, self_energy_kev
 from doseledger.nuclides import nuclide
 from doseledger.units import BQ_PER_MBQ, J_PER_KEV, SECONDS_PER_HOUR
 
@@ -59,6 +60,12 @@ COMPUTE: Final[dict[str, Callable[[], float]]] = {
     **{f"y90_voxel_{n}": _voxel("Y-90", 4.8, n) for n in NEIGHBOURS},
     **{f"lu177_sphere_{m}_g": _sphere(float(m)) for m in (1, 10, 100)},
     **{f"lu177_sphere_radius_{r}_mm": _ball(float(r)) for r in (1, 2, 6, 10, 15, 30, 60)},
+    "lu177_organ_kidney": lambda: self_energy_kev("kidney_left", "Lu-177", 155.0)[0],
+    "lu177_organ_spleen": lambda: self_energy_kev("spleen", "Lu-177", 150.0)[0],
+    "lu177_organ_liver": lambda: self_energy_kev("liver", "Lu-177", 1800.0)[0],
+    "lu177_organ_marrow": lambda: self_energy_kev("red_marrow", "Lu-177", 1170.0)[0],
+    # A decay in either kidney with equal chance: the mean of both gets half of what its own gives.
+    "lu177_kidneys_s_value": lambda: organ_s_value("kidney_left", "Lu-177", 155.0) / 2.0 * 1e3 / SECONDS_PER_HOUR,
 }
 
 

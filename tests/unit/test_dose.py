@@ -81,16 +81,18 @@ def test_every_engine_keeps_the_contract(engine: str) -> None:
     tia = np.zeros((9, 10, 11))
     tia[4, 5, 6] = 1e6
     density = np.full(tia.shape, 1.04)
-    first = compute_dose(tia, density, 4.8, "Lu-177", engine=engine, seed=3)
+    # One engine needs to know what is a region.
+    regions: dict[str, Any] = {"labels": (tia > 0).astype(np.uint8), "region_names": {1: "lesion_1"}}
+    first = compute_dose(tia, density, 4.8, "Lu-177", engine=engine, seed=3, **regions)
     assert first.engine == engine
     assert first.dose_gy.shape == first.relative_sd.shape == tia.shape
     assert first.dose_gy.dtype == first.relative_sd.dtype == np.float32
     assert np.all(first.dose_gy >= 0.0)
     assert np.argmax(first.dose_gy) == np.ravel_multi_index((4, 5, 6), tia.shape)
     assert 0.0 < first.energy_balance.absorbed_fraction <= 1.0 + 1e-6
-    again = compute_dose(tia, density, 4.8, "Lu-177", engine=engine, seed=3)
+    again = compute_dose(tia, density, 4.8, "Lu-177", engine=engine, seed=3, **regions)
     assert np.array_equal(first.dose_gy, again.dose_gy)
-    double = compute_dose(2.0 * tia, density, 4.8, "Lu-177", engine=engine, seed=3)
+    double = compute_dose(2.0 * tia, density, 4.8, "Lu-177", engine=engine, seed=3, **regions)
     assert double.energy_balance.absorbed_fraction == pytest.approx(first.energy_balance.absorbed_fraction, rel=0.02)
     assert 0.0 < REGISTRY[engine].u_dose_factor_rel < 1.0
 

@@ -138,6 +138,7 @@ def test_every_alpha_decay_of_actinium_225_is_counted() -> None:
 def test_the_half_life_of_terbium_161_supersedes_icrp_107() -> None:
     assert set(HALF_LIFE_H) == {"Tb-161"}
     assert nuclide("Tb-161").half_life_h == HALF_LIFE_H["Tb-161"]
+    assert "Collins" in nuclide("Tb-161").source
     # 6.906 d stood in ICRP-107: the two differ by 0.8 %.
     assert nuclide("Tb-161").half_life_h / 24.0 - 6.906 == pytest.approx(0.0577, abs=1e-4)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,8 @@ class DoseProblem:
         the density.
     labels
         Regions whose statistics are wanted, from 0; None: none.
+    region_names
+        By label, for engines that know organs.
     """
 
     tia: NDArray[np.float32]
@@ -56,6 +58,7 @@ class DoseProblem:
     options: MonteCarloOptions
     material: NDArray[np.uint8] | None = None
     labels: NDArray[np.integer] | None = None
+    region_names: Mapping[int, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)

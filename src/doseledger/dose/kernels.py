@@ -137,20 +137,33 @@ def sphere_s_value(nuclide: str, mass_g: float, *, density_g_per_ml: float = 1.0
     >>> f"{sphere_s_value('Lu-177', 1.0) / 3.6:.4f}"
     '0.0230'
     """
-    if not (isfinite(mass_g) and mass_g > 0.0):
-        raise QuantityError("the mass is not positive", value=mass_g)
-    if not (isfinite(density_g_per_ml) and density_g_per_ml > 0.0):
-        raise QuantityError("the density is not positive", value=density_g_per_ml)
     energy = nuclides.nuclide(nuclide).in_place
-    radius = (3.0 * mass_g / density_g_per_ml * MM3_PER_ML / (4.0 * pi)) ** (1.0 / 3.0) * density_g_per_ml
-    kev = energy.electron_kev * sphere(point_kernel(nuclide, "electron"), radius)
+    kev = energy.electron_kev * sphere_fraction(nuclide, "electron", mass_g, density_g_per_ml)
     kev += energy.alpha_kev + energy.recoil_kev
     if photons:
-        kev += energy.photon_kev * sphere(point_kernel(nuclide, "photon"), radius)
+        kev += energy.photon_kev * sphere_fraction(nuclide, "photon", mass_g, density_g_per_ml)
     return kev_per_decay_to_gy_g_per_mbq_h(kev) / mass_g
 
 
 Particle = Literal["electron", "photon"]
+
+
+def sphere_fraction(nuclide: str, particle: Particle, mass_g: float, density_g_per_ml: float) -> float:
+    """Absorbed fraction of a sphere with uniform activity, in tissue without end.
+
+    Raises
+    ------
+    NuclideError
+        No kernel is on record.
+    QuantityError
+        Mass or density is not positive.
+    """
+    if not (isfinite(mass_g) and mass_g > 0.0):
+        raise QuantityError("the mass is not positive", value=mass_g)
+    if not (isfinite(density_g_per_ml) and density_g_per_ml > 0.0):
+        raise QuantityError("the density is not positive", value=density_g_per_ml)
+    radius_mm = (3.0 * mass_g / density_g_per_ml * MM3_PER_ML / (4.0 * pi)) ** (1.0 / 3.0)
+    return sphere(point_kernel(nuclide, particle), radius_mm * density_g_per_ml)
 
 
 @cache

@@ -106,6 +106,7 @@ FLAGS: Final[dict[str, str]] = {
     "wrong_side": "outline on the other side of the body than its name says",
     "electrons_only": "engine leaves photons out",
     "uniform_tissue": "engine takes all for soft tissue",
+    "own_activity_only": "engine leaves out what other regions send",
     "engines_differ": "another dose engine gives a dose that differs by more than 10 %",
     "padding_set_to_air": "CT padding outside the field of view was set to air",
     "injected_activity_implausible": "administered activity in the header is implausible",

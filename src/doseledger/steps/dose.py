@@ -12,6 +12,7 @@ from doseledger import __version__
 from doseledger.activity import self_recovery
 from doseledger.cohort import Row
 from doseledger.dose import compute_dose, density_from_hu
+from doseledger.dose.organ import marrow_method
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import SCHEMAS, read_rows, write_rows
@@ -22,6 +23,7 @@ from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
 from doseledger.steps.organ_rows import Result, camera_of, region_rows
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
+from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
 
 STAGE_VERSION: Final[int] = 3
@@ -55,18 +57,25 @@ def step(job: Job) -> None:
     labels = hard_labels(fractions, grid.shape)
     camera = camera_of(job)
     recovery = {k: self_recovery(f, grid.spacing_mm, fwhm_mm=camera["fwhm_mm"]) for k, f in fractions.items()}
+    names = {spec.label: spec.region for spec in read_specs(job.one("segment"))}
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
     seed = _seed(job)
     for position, engine in enumerate(job.settings["engines"]):
         dose = compute_dose(
-            tia, density, grid.spacing_mm, source, engine=engine, seed=seed, threads=job.threads, labels=labels
+            *(tia, density, grid.spacing_mm, source),
+            engine=engine,
+            seed=seed,
+            threads=job.threads,
+            labels=labels,
+            region_names=names,
         )
         write_image(job.out / dose_file(engine), dose.dose_gy, grid, dtype="float32")
         write_image(job.out / dose_sd_file(engine), dose.relative_sd, grid, dtype="float32")
         for row, result in region_rows(job, dose, density, grid, labels, recovery, source):
             row = common | row | {"is_primary": position == 0}
+            row["marrow_method"] = marrow_method(engine, row["region"])
             row["analysis_id"] = _analysis_id(row)
             organ_rows.append(row)
             dvh_rows.append(_dvh_row(row, result))
@@ -120,7 +129,6 @@ def _common(job: Job) -> Row:
         "n_timepoints": count,
         "protocol": {1: "stp", 2: "2tp"}.get(count, "mtp"),
         "lesion_policy": chain["segment"]["settings"]["lesion_policy"],
-        "marrow_method": None,
         "curve_source": chain["kinetics"]["settings"]["curve_source"],
         "partial_volume_method": "none",
         "data_origin": job.rows["data_origin"],
