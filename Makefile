@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint real truth kernels bench golden lock schemas clean
+.PHONY: help setup demo test lint real truth kernels bench bench-dose golden lock schemas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,8 +16,8 @@ help:
 	@echo "make lint    the static checks of make test alone"
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
 	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
+	@echo "make bench   benchmarks; each prints ratios of one run    make bench-dose  those of the dose engines"
 	@echo "make kernels  dose-point kernels by Monte Carlo (10 CPU-minutes; the result is committed)"
-	@echo "make bench   benchmarks; each prints ratios of one run"
 	@echo "make golden  accept new table hashes after a version bump"
 
 setup: $(INSTALLED)
@@ -76,6 +76,9 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_segmentation.py
 	$(BIN)/python tests/bench/bench_registration.py
 	$(BIN)/python tests/bench/bench_kinetics.py
+
+bench-dose: $(INSTALLED)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_dose.py
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden

@@ -11,12 +11,11 @@ from scipy.integrate import quad
 from scipy.special import expn
 
 from doseledger.dose import transport
-from doseledger.dose.attenuation import MAX_KEV, TRANSFER, Attenuation, attenuation, process_coefficients
+from doseledger.dose.attenuation import ELECTRON_KEV, MAX_KEV, TRANSFER, Attenuation, attenuation, process_coefficients
 from doseledger.dose.media import BONE, SOFT_TISSUE
 from doseledger.dose.photon_mc import majorant, pack_medium, random_stream
 
 Floats = NDArray[np.float64]
-ELECTRON_KEV = 510.99895
 
 
 def klein_nishina_density(cosine: float, energy_kev: float) -> float:

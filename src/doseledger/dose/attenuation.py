@@ -17,8 +17,9 @@ Floats = NDArray[np.float64]
 CUT_KEV: Final = 10.0
 #: End of the tables. ICRP-107 has gamma rays beyond only for nuclides that are not used in patients.
 MAX_KEV: Final = 3000.0
-#: Two electrons at rest.
-PAIR_THRESHOLD_KEV: Final = 2.0 * 510.99895
+#: Energy of an electron at rest, and of a pair.
+ELECTRON_KEV: Final = 510.99895
+PAIR_THRESHOLD_KEV: Final = 2.0 * ELECTRON_KEV
 #: h c, keV angstrom: x = sin(theta/2) E / hc in 1/angstrom.
 HC_KEV_ANGSTROM: Final = 12.398419843
 

@@ -17,11 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from doseledger.dose.attenuation import ELECTRON_KEV, HC_KEV_ANGSTROM, PAIR_THRESHOLD_KEV
+
 #: Batches run in threads (``nogil``); no reordering of sums, so that the numbers are those of the source.
 _OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
-_ELECTRON_KEV: Final = 510.99895
-_PAIR_THRESHOLD_KEV: Final = 2.0 * _ELECTRON_KEV
-_HC_KEV_ANGSTROM: Final = 12.398419843
 _MEDIUM_BITS: Final = np.uint32(3)
 #: Fractional part of the golden ratio: its multiples fill the interval evenly, whatever their number.
 _GOLDEN: Final = 0.6180339887498949
@@ -61,7 +60,7 @@ def klein_nishina(energy, state):  # type: ignore[no-untyped-def]
     Composition and rejection as in EGS (SLAC-265, section 2.7.1): the density in the share e,
     (1/e + e)(1 - e sin^2/(1 + e^2)), is drawn from 1/e and e.
     """
-    alpha = energy / _ELECTRON_KEV
+    alpha = energy / ELECTRON_KEV
     least = 1.0 / (1.0 + 2.0 * alpha)
     first = -log(least)
     share_of_first = first / (first + 0.5 * (1.0 - least * least))
@@ -82,7 +81,7 @@ def incoherent(energy, scattering, transfers_per_root, state):  # type: ignore[n
     last = scattering.size - 1
     while True:
         kept, turned = klein_nishina(energy, state)
-        place = sqrt(energy / _HC_KEV_ANGSTROM * sqrt(0.5 * turned)) * transfers_per_root
+        place = sqrt(energy / HC_KEV_ANGSTROM * sqrt(0.5 * turned)) * transfers_per_root
         node = int(place)
         if node >= last:
             return kept, turned
@@ -94,7 +93,7 @@ def incoherent(energy, scattering, transfers_per_root, state):  # type: ignore[n
 @njit(**_OPTIONS)
 def coherent(energy, transfer2, form_factor, state):  # type: ignore[no-untyped-def]
     """cos(theta) of coherent scattering: squared form factor over x^2, times (1 + cos^2)/2."""
-    largest2 = (energy / _HC_KEV_ANGSTROM) ** 2
+    largest2 = (energy / HC_KEV_ANGSTROM) ** 2
     top = np.searchsorted(transfer2, largest2)
     if top > transfer2.size - 1:
         total = form_factor[-1]
@@ -136,10 +135,10 @@ def collide(state, energy, w, v, u, medium, node, part, tables):  # type: ignore
         cosine = coherent(energy, tables.transfer2, tables.form_factor[medium], state)
         w, v, u = _turned(w, v, u, cosine, 2.0 * pi * _uniform(state))
         return energy, w, v, u, False
-    if choice < below[2] + part * (above[2] - below[2]) or energy <= _PAIR_THRESHOLD_KEV:
+    if choice < below[2] + part * (above[2] - below[2]) or energy <= PAIR_THRESHOLD_KEV:
         return 0.0, w, v, u, False
     w, v, u = _isotropic(state)
-    return _ELECTRON_KEV, w, v, u, True
+    return ELECTRON_KEV, w, v, u, True
 
 
 @njit(inline="always", **_OPTIONS)
@@ -256,7 +255,7 @@ def run_batch(  # type: ignore[no-untyped-def]
             if energy == 0.0:
                 if not waits:
                     break
-                waits, z, y, x, w, v, u, energy = False, z2, y2, x2, w2, v2, u2, _ELECTRON_KEV
+                waits, z, y, x, w, v, u, energy = False, z2, y2, x2, w2, v2, u2, ELECTRON_KEV
     return voxel[:n_deposits], deposit[:n_deposits], escaped
 
 
