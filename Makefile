@@ -38,7 +38,7 @@ demo: $(INSTALLED)
 	$(BIN)/doseledger summary results/demo-input/config.yaml --truth results/demo-input/truth
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
+#: Files whose tests read the cohort of the fixture `micro`, which takes a minute to make.
+SHARE_MICRO: Final = {"test_contract.py", "test_alignment.py", "test_bids.py", "test_golden.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -16,11 +20,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cohorts first, for they take longest; tests that share one go to the same process of ``-n 2``."""
+    """Cohorts first, for they take longest."""
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
-    for item in items:
-        shared = "micro" if "micro" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(shared))
+
+
+class TogetherByCohort(LoadScopeScheduling):
+    """For ``-n 2``: the tests of a file go to one process, and those of all files that share the small cohort.
+
+    The groups that pytest-xdist has for this (``--dist loadgroup``) are lost on pytest 9, without a word.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "micro" if Path(file).name in SHARE_MICRO else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return TogetherByCohort(config, log)
 
 
 @pytest.fixture(scope="session")
