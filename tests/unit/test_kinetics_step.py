@@ -47,6 +47,20 @@ def test_the_scans_choose() -> None:
     assert flags == []
 
 
+def test_a_curve_that_misses_its_scans_is_flagged() -> None:
+    """Three e-foldings between the first two scans and hardly any later are two phases: four scans cannot tell them."""
+    values = {1: 400.0, 2: 20.0, 3: 15.0, 4: 12.0}
+    models = kinetics._fit(job(), "liver", values, TIMES, HALF_LIFE_H)
+    assert "poor_fit" in kinetics._curve_flags(job(), "liver", models.chosen, values, TIMES)
+    # What scatters as it should is not: 5 % up and down.
+    noisy = {p: v * (1.0 + 0.05 * (-1) ** p) for p, v in activities(TIMES).items()}
+    models = kinetics._fit(job(), "liver", noisy, TIMES, HALF_LIFE_H)
+    assert "poor_fit" not in kinetics._curve_flags(job(), "liver", models.chosen, noisy, TIMES)
+    # Two scans are met by any curve.
+    two = {p: TIMES[p] for p in (2, 3)}
+    assert "poor_fit" not in fitted(job(), two)[1]
+
+
 def test_the_sheet_goes_before_the_config_in_its_region_alone() -> None:
     sheet = [row(model="mono"), row(region="spleen", model="trapezoid")]
     assert fitted(job("bi", sheet), TIMES)[0].chosen.model == "mono"

@@ -87,6 +87,7 @@ FLAGS: Final[dict[str, str]] = {
     "nuclide_in_header_differs": "header names another nuclide",
     "no_degrees_of_freedom": "as many curve parameters as scans: the fit cannot be checked",
     "single_time_point": "curve from a single scan",
+    "poor_fit": "curve misses the scans by more than their stated uncertainty",
     "too_few_scans_for_model": "too few scans for the curve model that was named: the scans chose another",
     "voxels_disagree_with_curve": "voxel curves add up to another TIA than the region's curve",
     "no_partial_volume_correction": "not corrected for partial volume",

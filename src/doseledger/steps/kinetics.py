@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtrc
 
 from doseledger import __version__
 from doseledger.activity.region_recovery import RegionRecovery
@@ -46,6 +47,9 @@ TAKES_REFUSED: Final = False
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
 EXTRAPOLATION_FLAG: Final = 0.20
 EXTRAPOLATION_LOW: Final = 0.50
+#: A chi-square that chance would exceed less often than this: the curve is not that of the scans, or their
+#: uncertainty is more than was stated.
+POOR_FIT: Final = 0.01
 #: The form of curve in the voxels of a region, by its curve model; a trapezoid has none of its own.
 VOXEL_MODELS: Final = {"mono_uptake": "mono_uptake", "bi": "bi", "bi_uptake": "bi_uptake"}
 #: The voxel fits of a region must sum to its curve within this factor, or the alignment is doubtful.
@@ -236,6 +240,8 @@ def _curve_flags(
         flags = [*flags, "too_few_scans_for_model"]
     if len(activities) < len(times):
         flags = [*flags, "missing_at_time_point"]
+    if fit.dof > 0 and chdtrc(fit.dof, fit.chi2) < POOR_FIT:
+        flags = [*flags, "poor_fit"]
     if fit.extrapolated_fraction > EXTRAPOLATION_LOW:
         return [*flags, "extrapolated", "low"]
     return [*flags, "extrapolated"] if fit.extrapolated_fraction > EXTRAPOLATION_FLAG else flags
