@@ -36,7 +36,8 @@ TABLES = {**STAGE_OF_TABLE, **dict.fromkeys(COURSE_TABLES, PATIENT_STAGE)}
 
 def rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return f"{value:.4e}"
+        # The chi-square of a curve through all its points is rounding alone.
+        return f"{value if abs(value) > 1e-12 else 0.0:.4e}"
     return [rounded(v) for v in value] if isinstance(value, list) else value
 
 
@@ -46,6 +47,8 @@ def current(cohort: Cohort) -> dict[str, dict[str, Any]]:
     source = input_sha256(cohort.config)
     for table, stage in sorted(TABLES.items()):
         rows = read_cohort_table(cohort.results / "cohort", table)
+        # A curve that was not chosen can have a phase without amplitude, whose rate is as the processor rounds.
+        rows = [row for row in rows if row.get("chosen", True)]
         kept = [{k: rounded(v) for k, v in row.items() if k not in VOLATILE} for row in rows]
         stages = (*CYCLE_STAGES[: CYCLE_STAGES.index(stage) + 1],) if stage in CYCLE_STAGES else (*CYCLE_STAGES, stage)
         found[table] = {
