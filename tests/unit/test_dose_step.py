@@ -7,9 +7,10 @@ from typing import Any
 from doseledger.steps.dose import ENGINES_DIFFER_RATIO, flag_differences
 
 
-def row(region: str, engine: str, dose_gy: float, *, primary: bool) -> dict[str, Any]:
+def row(region: str, engine: str, dose_gy: float, *, primary: bool, blur: str = "gtm") -> dict[str, Any]:
     return {
         "region": region,
+        "partial_volume_method": blur,
         "dose_engine": engine,
         "absorbed_dose_gy": dose_gy,
         "is_primary": primary,
@@ -36,3 +37,9 @@ def test_one_engine_has_nothing_to_differ_from() -> None:
     rows = [row("liver", "pmc", 1.0, primary=True)]
     flag_differences(rows)
     assert rows[0]["flags"] == ["no_ct"]
+
+
+def test_a_dose_as_measured_is_not_held_against_a_corrected_one() -> None:
+    rows = [row("lesion_1", "pmc", 1.0, primary=False, blur="none"), row("lesion_1", "pmc", 2.0, primary=True)]
+    flag_differences(rows)
+    assert rows[1]["flags"] == ["no_ct"]
