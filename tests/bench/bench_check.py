@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from time import perf_counter
 
 from processor import count_orphans, processor_s
 
@@ -44,9 +45,12 @@ def main() -> None:
         multiply(config.parent, copies)
         files = sum(len(names) for _, _, names in os.walk(config.parent / "dicom"))
         check = [sys.executable, "-m", "doseledger.cli", "check", str(config)]
-        first_s, again_s = (processor_s(check) for _ in range(2))
-        sys.stdout.write(f"{copies * SITES} cycles, {files} files  first CPU-s  again CPU-s  ratio\n")
-        sys.stdout.write(f"{first_s:38.1f}  {again_s:11.2f}  {first_s / again_s:5.1f}\n")
+        start = perf_counter()
+        first_s = processor_s(check)
+        wall_s = perf_counter() - start
+        again_s = processor_s(check)
+        sys.stdout.write(f"{copies * SITES} cycles, {files} files  first CPU-s  wall s  again CPU-s  ratio\n")
+        sys.stdout.write(f"{first_s:38.1f}  {wall_s:6.1f}  {again_s:11.2f}  {first_s / again_s:5.1f}\n")
         assert again_s <= LONGEST_AGAIN_S, again_s
 
 
