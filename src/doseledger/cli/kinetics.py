@@ -1,0 +1,1 @@
+"""Commands about time-activity curves of a whole cohort."""

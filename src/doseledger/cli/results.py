@@ -1,0 +1,50 @@
+"""Commands about what came out of a cohort: figures on the screen, exports, generated documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doseledger.cli.app import ConfigPath, app, read_plan
+
+
+@app.command()
+def summary(
+    config: ConfigPath,
+    truth: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Truth folder of a simulation.")
+    ] = None,
+    scans: Annotated[bool, typer.Option("--scans", help="Also what was measured at each scan.")] = False,
+) -> None:
+    """Print the cohort's organ doses, what was refused, and where the pages are."""
+    from doseledger.summary import summary_text
+
+    typer.echo(summary_text(read_plan(config).results, truth, scans=scans))
+
+
+@app.command()
+def bids(config: ConfigPath, out: Annotated[Path, typer.Argument(help="Folder of the dataset, new or empty.")]) -> None:
+    """Export images, masks and dose maps for other programs, after BIDS, without dates and identifiers."""
+    from doseledger.bids import export_bids
+
+    exported = export_bids(read_plan(config), out)
+    typer.echo(f"{exported.images} images of {exported.cycles} cycles: {out}")
+    for where, reason in exported.left_out:
+        typer.echo(f"not exported: {where}: {reason}")
+
+
+@app.command()
+def schemas(
+    root: Annotated[Path, typer.Option(help="Root of the repository.", exists=True, file_okay=False)] = Path(),
+) -> None:
+    """Write the JSON schemas, the data dictionary and the page of refusals, which are generated from the code."""
+    from doseledger.io.models import json_schemas
+    from doseledger.io.tables import data_dictionary
+    from doseledger.refusals import refusals_page
+
+    for name, text in json_schemas().items():
+        (root / "workflow" / "schemas" / name).write_text(text, encoding="utf-8")
+    (root / "docs" / "data-dictionary.md").write_text(data_dictionary(), encoding="utf-8")
+    (root / "docs" / "refusals.md").write_text(refusals_page(), encoding="utf-8")
