@@ -25,6 +25,10 @@ Key = tuple[str, str, int]
 CYCLE_STAGES: Final = ("ingest", "segment", "align", "kinetics", "dose")
 PATIENT_STAGE: Final = "course"
 COHORT_STAGES: Final = ("compact", "cohort_page")
+#: Stage of a cycle with one scan that takes the curves of other cycles.
+DONOR_STAGE: Final = "kinetics"
+#: Methods for one scan that read the prior, at least where they have nothing better.
+PRIOR_METHODS: Final = ("madsen", "population", "own_cycle")
 #: Their folders below the results, in the same order.
 COHORT_FOLDERS: Final = ("cohort", "cohort_page")
 MARKER: Final = "cohort.json"
@@ -74,6 +78,8 @@ class Cycle:
     review: tuple[Row, ...] = ()
     curve_models: tuple[Row, ...] = ()
     problems: tuple[Row, ...] = ()
+    #: Name, SHA-256 and entries of the radiopharmaceutical; None where the kinetics of the cycle do not read it.
+    prior: Row | None = None
 
     @property
     def key(self) -> Key:
@@ -107,7 +113,8 @@ class Cycle:
             },
             "kinetics": {
                 "nuclide": (self.administration or {}).get("nuclide"),
-                "curve_models": _pick(self.curve_models, "region", "model", "uptake_half_life_h", "uptake_ln_sd"),
+                "curve_models": _pick(self.curve_models, *_CURVE_MODEL),
+                "prior": self.prior,
                 "scans": _pick(self.scans, "time_point", "camera"),
                 "cameras": [{k: v for k, v in c.items() if k in _BLUR or "recovery" in k} for c in self.cameras],
             },
@@ -120,6 +127,7 @@ class Cycle:
         return key | by_stage[stage]
 
 
+_CURVE_MODEL: Final = ("region", "model", "single_time_point", "uptake_half_life_h", "uptake_ln_sd")
 #: What says how much a camera blurs, beside the columns of its recovery.
 _BLUR: Final = ("camera", "fwhm_mm")
 
@@ -158,6 +166,29 @@ class Plan:
             groups.setdefault((cycle.site, cycle.patient), []).append(cycle)
         return groups
 
+    def donors(self, site: str, patient: str, cycle: int | str) -> list[Cycle]:
+        """Cycles whose curves a cycle with one scan may take the half-lives of, the best one first.
+
+        They have two scans or more and the same radiopharmaceutical. None of them takes anything itself, so that
+        the jobs cannot wait for each other in a circle.
+        """
+        own, settings = self.cycle(site, patient, cycle), self.settings[DONOR_STAGE]
+        if len(own.scans) != 1 or "own_cycle" not in single_methods(settings, own.curve_models):
+            return []
+        others = [
+            other
+            for other in self.by_patient[(site, patient)]
+            if len(other.scans) > 1
+            and (other.cycle < own.cycle or settings["own_cycle"] == "any")
+            and _given(other) == _given(own) is not None
+        ]
+        # The nearest; of two as near, the earlier one.
+        return sorted(others, key=lambda other: (abs(other.cycle - own.cycle), other.cycle))
+
+    def donor_folders(self, site: str, patient: str, cycle: int | str) -> list[str]:
+        donors = self.donors(site, patient, cycle)
+        return [stage_folder(self.results, *donor.key, DONOR_STAGE).as_posix() for donor in donors]
+
     def course_rows(self, site: str, patient: str) -> Row:
         """What the course stage must know of the patient, as plain data."""
         cycles = self.by_patient[(site, patient)]
@@ -175,6 +206,25 @@ class Plan:
     def planned(self) -> list[list[Any]]:
         """Keys of all cycles and whether they have scans, for the compact stage."""
         return [[c.site, c.patient, c.cycle, bool(c.scans)] for c in self.cycles.values()]
+
+
+def single_methods(settings: Row, curve_models: tuple[Row, ...]) -> set[str]:
+    """Methods for one scan that the config and the rows of ``curve_models.tsv`` ask for."""
+    named = {row.get("single_time_point") for row in curve_models} - {None}
+    return {str(settings["single_time_point"]), *map(str, named)}
+
+
+def uses_prior(settings: Row, scans: int, curve_models: tuple[Row, ...]) -> bool:
+    """Whether the kinetics of a cycle with so many scans read the prior."""
+    if scans == 1:
+        return bool(single_methods(settings, curve_models) & set(PRIOR_METHODS))
+    return scans == 2 and bool(settings["two_time_points"] == "population")
+
+
+def _given(cycle: Cycle) -> tuple[str, str] | None:
+    """What was given: half-lives of another radiopharmaceutical or nuclide say nothing."""
+    row = cycle.administration
+    return None if row is None else (row["radiopharmaceutical"], row["nuclide"])
 
 
 def cycle_folder(results: str | Path, site: str, patient: str, cycle: int | str) -> Path:
@@ -242,8 +292,17 @@ def cycle_targets(plan: Plan) -> list[str]:
 def course_inputs(plan: Plan, site: str, patient: str, *, available: bool) -> list[str]:
     """Dose folders of a patient's imaged cycles; with `available`, of those that are finished."""
     cycles = [c for c in plan.by_patient[(site, patient)] if c.scans]
-    folders = [cycle_folder(plan.results, *c.key) for c in cycles]
-    return [(f / CYCLE_STAGES[-1]).as_posix() for f in folders if not available or is_finished(f)]
+    taken = [c for c in cycles if not available or _is_finished_with_donors(plan, c)]
+    return [stage_folder(plan.results, *c.key, CYCLE_STAGES[-1]).as_posix() for c in taken]
+
+
+def _is_finished_with_donors(plan: Plan, cycle: Cycle) -> bool:
+    """As `is_finished`; a cycle that rests on the half-lives of another one rests on its latest attempt, too."""
+    until_donor = CYCLE_STAGES[: CYCLE_STAGES.index(DONOR_STAGE) + 1]
+    donors = [cycle_folder(plan.results, *donor.key) for donor in plan.donors(*cycle.key)]
+    return is_finished(cycle_folder(plan.results, *cycle.key)) and not any(
+        _failed_attempts(folder, until_donor) for folder in donors
+    )
 
 
 def course_targets(plan: Plan, *, available: bool) -> list[str]:

@@ -3,6 +3,8 @@ rule kinetics:
         ingest=f"{CYCLE}/ingest",
         segment=f"{CYCLE}/segment",
         align=f"{CYCLE}/align",
+        # Of a cycle with one scan: cycles of the patient with more, which have none of these inputs.
+        donors=lambda w: PLAN.donor_folders(w.site, w.patient, w.cycle),
     output:
         directory(f"{CYCLE}/kinetics"),
     log:

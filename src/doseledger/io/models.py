@@ -188,12 +188,16 @@ class Limit(SheetRow):
 CurveModelName = Literal["mono", "mono_uptake", "bi", "bi_uptake", "trapezoid", "trapezoid_physical"]
 
 
+SingleMethod = Literal["hanscheid", "madsen", "population", "own_cycle"]
+
+
 class CurveModel(SheetRow):
     """curve_models.tsv (optional): curve model and uptake of a region, frozen after a look at the cohort."""
 
     radiopharmaceutical: Name
     region: Name
     model: CurveModelName | None = Field(None, description="Instead of the config's kinetics.model")
+    single_time_point: SingleMethod | None = Field(None, description="Instead of the config's")
     uptake_half_life_h: float | None = Field(None, gt=0, description="Median of the prior of the uptake half-life, h")
     uptake_ln_sd: float | None = Field(None, gt=0, description="Standard deviation of its logarithm")
     source: Name
@@ -328,6 +332,7 @@ class Sheets(_Section):
     patients: str | None = None
     review: str | None = None
     curve_models: str | None = None
+    kinetic_prior: str | None = Field(None, description="Prior file of population kinetics; else the one that ships")
     phantom_qc: str | None = Field(None, description="Table phantom_qc of the cameras, as `doseledger camera` wrote it")
 
 
@@ -402,7 +407,17 @@ class Kinetics(_Section):
     """Time-activity fits."""
 
     model: Literal["auto"] | CurveModelName = Field("auto", description="auto: what so many scans can tell")
-    single_time_point: Literal["hanscheid"] = "hanscheid"
+    single_time_point: SingleMethod = Field(
+        "hanscheid",
+        description="One scan; madsen and population: with the prior; own_cycle: with the curve of another cycle of "
+        "the patient, else population",
+    )
+    two_time_points: Literal["mono", "population"] = Field(
+        "mono", description="Two scans; mono: through both; population: with the prior, maximum a posteriori"
+    )
+    own_cycle: Literal["earlier", "any"] = Field(
+        "earlier", description="Cycles that own_cycle may take; any: of equal distance the earlier one first"
+    )
     curve_source: Literal["own_mask", "reference_mask"] = Field(
         "own_mask", description="Each time point's own outline, or that of the reference on the aligned images"
     )

@@ -58,10 +58,15 @@ class FinishedCycle:
         found: dict[str, Row] = {}
         for stage in CYCLE_STAGES:
             outcome = whole_outcome(self.folder(stage))
-            if outcome is None:
+            if outcome is None or not self._donors_finished(outcome):
                 break
             found[stage] = outcome
         return found
+
+    def _donors_finished(self, outcome: Row) -> bool:
+        """Whether the other cycles that a stage rests on are themselves what their latest attempts made."""
+        others = [FinishedCycle(**key, base=self.base.parent / f"ses-c{key['cycle']}") for key in outcome.get("aside", ())]
+        return all(outcome["stage"] in other.outcomes for other in others)
 
     @property
     def ok(self) -> bool:

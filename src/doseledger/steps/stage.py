@@ -33,6 +33,8 @@ FAILURE: Final = "failure.json"
 #: Folders of an absolute path: the messages of libraries name the machine's, the ledger must not.
 _FOLDERS: Final = re.compile(r"(?<![\w.])/(?:[^\s/'\":;]+/)+")
 Row = dict[str, Any]
+#: Inputs that are stages of another cycle: named in the outcome, but their settings are not in its chain of settings.
+ASIDE: Final = ("donors",)
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class Job:
 
 
 class StepModule(Protocol):
-    """A steps module: its version, whether it goes on over refused inputs, and its work."""
+    """A steps module: its version, whether it goes on over refused inputs (all, none, those named), and its work."""
 
     STAGE_VERSION: int
-    TAKES_REFUSED: bool
+    TAKES_REFUSED: bool | tuple[str, ...]
 
     def step(self, job: Job) -> None: ...
 
@@ -134,7 +136,8 @@ def run_stage(
     job = Job(inputs=inputs, out=partial, settings=settings, rows=rows, threads=threads, gpus=gpus)
     try:
         module: StepModule = importlib.import_module(f"doseledger.steps.{stage}")
-        upstream = [read_outcome(folder) for folders in inputs.values() for folder in folders]
+        found = {name: [read_outcome(folder) for folder in folders] for name, folders in inputs.items()}
+        upstream = [outcome for name in found if name not in ASIDE for outcome in found[name]]
         outcome = {
             "stage": stage,
             "key": job.key,
@@ -143,8 +146,10 @@ def run_stage(
             "settings": settings,
             "upstream": _settings_of(upstream),
         }
-        refused = [o for o in upstream if o["status"] == "refused"]
-        if refused and not module.TAKES_REFUSED:
+        if aside := [outcome["key"] for name in ASIDE for outcome in found.get(name, [])]:
+            outcome["aside"] = aside
+        refused = [o for name in found if not _takes_refused(module, name) for o in found[name] if _is_refused(o)]
+        if refused:
             outcome |= {k: refused[0][k] for k in ("status", "code", "sentence", "file", "tag", "origin_stage")}
         else:
             outcome |= _attempt(module, stage, job)
@@ -157,6 +162,15 @@ def run_stage(
     _publish(partial, output, stage)
     logging.getLogger(__name__).info("%s %s: %s", stage, outcome["status"], outcome["sentence"] or job.where)
     return outcome
+
+
+def _takes_refused(module: StepModule, name: str) -> bool:
+    taken = module.TAKES_REFUSED
+    return taken if isinstance(taken, bool) else name in taken
+
+
+def _is_refused(outcome: Row) -> bool:
+    return bool(outcome["status"] == "refused")
 
 
 def _attempt(module: StepModule, stage: str, job: Job) -> Row:
