@@ -6,6 +6,7 @@ All clearance rates are at least the physical decay constant, by construction.
 from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit, UptakePrior
 from doseledger.kinetics.fit import REGISTRY, ModelComparison, compare_models, fit_curve
 from doseledger.kinetics.forms import exponentials
+from doseledger.kinetics.priors import Covariates, PopulationPrior, RegionPrior, class_of
 from doseledger.kinetics.single import METHODS, KineticPrior, single_time_point
 from doseledger.kinetics.voxelwise import VoxelFit, fit_voxels
 
@@ -13,11 +14,15 @@ __all__ = [
     "DEFAULT_RELATIVE_UNCERTAINTY",
     "METHODS",
     "REGISTRY",
+    "Covariates",
     "CurveFit",
     "KineticPrior",
     "ModelComparison",
+    "PopulationPrior",
+    "RegionPrior",
     "UptakePrior",
     "VoxelFit",
+    "class_of",
     "compare_models",
     "exponentials",
     "fit_curve",
