@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -208,13 +209,13 @@ class Plan:
         return [[c.site, c.patient, c.cycle, bool(c.scans)] for c in self.cycles.values()]
 
 
-def single_methods(settings: Row, curve_models: tuple[Row, ...]) -> set[str]:
+def single_methods(settings: Row, curve_models: Sequence[Row]) -> set[str]:
     """Methods for one scan that the config and the rows of ``curve_models.tsv`` ask for."""
     named = {row.get("single_time_point") for row in curve_models} - {None}
     return {str(settings["single_time_point"]), *map(str, named)}
 
 
-def uses_prior(settings: Row, scans: int, curve_models: tuple[Row, ...]) -> bool:
+def uses_prior(settings: Row, scans: int, curve_models: Sequence[Row]) -> bool:
     """Whether the kinetics of a cycle with so many scans read the prior."""
     if scans == 1:
         return bool(single_methods(settings, curve_models) & set(PRIOR_METHODS))

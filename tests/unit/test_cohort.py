@@ -49,11 +49,11 @@ def cycle(site: str, patient: str, number: int, *, imaged: bool = True, **change
     return Cycle(site, patient, number, **fields | changed)
 
 
-def plan_of(results: Path, *cycles: Cycle) -> Plan:
+def plan_of(results: Path, *cycles: Cycle, method: str = "hanscheid") -> Plan:
     return Plan(
         cohort="c1",
         results=results,
-        settings={},
+        settings={"kinetics": {"single_time_point": method, "own_cycle": "earlier"}},
         cycles={c.key: c for c in cycles},
         patients={("A", "P1"): {"site": "A", "patient": "P1", "age_years": 63}},
         limits=({"region": "kidneys"},),
@@ -249,3 +249,56 @@ def test_one_thread_and_one_instruction_set() -> None:
 def test_a_plan_is_a_value(plan: Plan) -> None:
     assert plan == replace(plan)
     assert plan != replace(plan, cohort="c2")
+
+
+TWICE = (SCAN, SCAN | {"time_point": 2})
+
+
+def given(number: int, *, scans: tuple[dict[str, Any], ...] = (SCAN,), drug: str = "Lu177-DOTATATE") -> Cycle:
+    own = cycle("A", "P1", number, scans=scans)
+    assert own.administration is not None
+    return replace(own, administration=own.administration | {"radiopharmaceutical": drug})
+
+
+def test_donors_are_earlier_cycles_of_the_same_drug_with_more_scans_the_nearest_first(tmp_path: Path) -> None:
+    cycles = (
+        given(1, scans=TWICE),
+        given(2, scans=TWICE, drug="Lu177-PSMA-617"),
+        given(3, scans=TWICE),
+        given(4),
+        given(5),
+        given(6, scans=TWICE),
+    )
+    plan = plan_of(tmp_path, *cycles, method="own_cycle")
+    assert [d.cycle for d in plan.donors("A", "P1", 5)] == [3, 1]
+    assert [d.cycle for d in plan.donors("A", "P1", 4)] == [3, 1]
+    # A cycle with scans of its own takes nothing: jobs never wait for each other in a circle.
+    assert plan.donors("A", "P1", 3) == plan.donors("A", "P1", 6) == []
+    any_cycle = replace(plan, settings={"kinetics": {"single_time_point": "own_cycle", "own_cycle": "any"}})
+    assert [d.cycle for d in any_cycle.donors("A", "P1", 5)] == [6, 3, 1]
+    assert [d.cycle for d in any_cycle.donors("A", "P1", 4)] == [3, 6, 1]
+    assert plan.donor_folders("A", "P1", 4) == [
+        stage_folder(tmp_path, "A", "P1", donor, "kinetics").as_posix() for donor in (3, 1)
+    ]
+    assert plan_of(tmp_path, *cycles).donors("A", "P1", 5) == []
+
+
+def test_the_sheet_can_ask_for_donors_where_the_config_does_not(tmp_path: Path) -> None:
+    asked = replace(given(2), curve_models=({"region": "liver", "single_time_point": "own_cycle"},))
+    plan = plan_of(tmp_path, given(1, scans=TWICE), asked)
+    assert [d.cycle for d in plan.donors("A", "P1", 2)] == [1]
+
+
+def test_a_cycle_is_not_finished_while_the_latest_attempt_at_its_donor_has_failed(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, given(1, scans=TWICE), given(2), method="own_cycle")
+    for number in (1, 2):
+        for stage in CYCLE_STAGES:
+            stage_folder(tmp_path, "A", "P1", number, stage).mkdir(parents=True)
+    dose = [stage_folder(tmp_path, "A", "P1", number, "dose").as_posix() for number in (1, 2)]
+    assert course_inputs(plan, "A", "P1", available=True) == dose
+    failed = cycle_folder(tmp_path, "A", "P1", 1) / ".dose.partial-x"
+    failed.mkdir()
+    # The dose of the donor is no input of the other cycle.
+    assert course_inputs(plan, "A", "P1", available=True) == dose[1:]
+    failed.rename(failed.with_name(".align.partial-x"))
+    assert course_inputs(plan, "A", "P1", available=True) == []

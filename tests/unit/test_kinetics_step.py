@@ -21,8 +21,13 @@ TIMES = {1: 4.0, 2: 24.0, 3: 96.0, 4: 168.0}
 
 
 def job(model: str = "auto", rows: list[dict[str, Any]] | None = None) -> Job:
-    settings = {"model": model, "single_time_point": "hanscheid", "relative_random_uncertainty": 0.05}
-    return Job({}, Path(), settings, {"curve_models": rows or []})
+    settings = {
+        "model": model,
+        "single_time_point": "hanscheid",
+        "two_time_points": "mono",
+        "relative_random_uncertainty": 0.05,
+    }
+    return Job({}, Path(), settings, {"curve_models": rows or [], "prior": None})
 
 
 def activities(times: dict[int, float], half_life_h: float = 60.0, uptake_h: float = 2.5) -> dict[int, float]:
@@ -35,7 +40,7 @@ def row(**cells: Any) -> dict[str, Any]:
 
 def fitted(own: Job, times: dict[int, float], **curve: float) -> tuple[Any, list[str]]:
     values = activities(times, **curve)
-    models = kinetics._fit(own, "liver", values, times, HALF_LIFE_H)
+    models = kinetics._fit(own, "liver", values, times, HALF_LIFE_H, {})
     return models, kinetics._curve_flags(own, "liver", models.chosen, values, times)
 
 
@@ -50,11 +55,11 @@ def test_the_scans_choose() -> None:
 def test_a_curve_that_misses_its_scans_is_flagged() -> None:
     """Three e-foldings between the first two scans and hardly any later are two phases: four scans cannot tell them."""
     values = {1: 400.0, 2: 20.0, 3: 15.0, 4: 12.0}
-    models = kinetics._fit(job(), "liver", values, TIMES, HALF_LIFE_H)
+    models = kinetics._fit(job(), "liver", values, TIMES, HALF_LIFE_H, {})
     assert "poor_fit" in kinetics._curve_flags(job(), "liver", models.chosen, values, TIMES)
     # What scatters as it should is not: 5 % up and down.
     noisy = {p: v * (1.0 + 0.05 * (-1) ** p) for p, v in activities(TIMES).items()}
-    models = kinetics._fit(job(), "liver", noisy, TIMES, HALF_LIFE_H)
+    models = kinetics._fit(job(), "liver", noisy, TIMES, HALF_LIFE_H, {})
     assert "poor_fit" not in kinetics._curve_flags(job(), "liver", models.chosen, noisy, TIMES)
     # Two scans are met by any curve.
     two = {p: TIMES[p] for p in (2, 3)}

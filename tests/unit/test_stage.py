@@ -21,7 +21,9 @@ KEY = {"site": "A", "patient": "P1", "cycle": 1}
 def define(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Registers a stage module made of a function."""
 
-    def make(name: str, step: Callable[[Job], None], *, takes_refused: bool = False, version: int = 1) -> None:
+    def make(
+        name: str, step: Callable[[Job], None], *, takes_refused: bool | tuple[str, ...] = False, version: int = 1
+    ) -> None:
         module = ModuleType(f"doseledger.steps.{name}")
         module.__dict__.update(STAGE_VERSION=version, TAKES_REFUSED=takes_refused, step=step)
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -151,3 +153,25 @@ def test_outcome_has_no_time(define: Callable[..., None], tmp_path: Path) -> Non
     texts = [(tmp_path / name / "one" / wrapper.OUTCOME).read_text() for name in ("first", "second")]
     assert texts[0] == texts[1]
     assert json.loads(texts[0])["key"] == KEY
+
+
+def test_only_named_inputs_may_be_refused_and_those_of_other_cycles_are_kept_aside(
+    define: Callable[..., None], tmp_path: Path
+) -> None:
+    define("bad", refuse)
+    define("good", write("a.txt", "abc"))
+    define("two", write("b.txt", "abc"), takes_refused=("donors",))
+    bad, good = tmp_path / "c1" / "bad", tmp_path / "c2" / "good"
+    run_stage("bad", inputs={}, output=bad, settings={"x": 1}, rows=KEY | {"base": "/data"})
+    own = KEY | {"cycle": 2}
+    run_stage("good", inputs={}, output=good, settings={"y": 2}, rows=own)
+    outcome = run_stage(
+        "two", inputs={"good": (good,), "donors": (bad,)}, output=tmp_path / "two", settings={}, rows=own
+    )
+    assert outcome["status"] == "ok"
+    assert outcome["aside"] == [KEY]
+    assert list(outcome["upstream"]) == ["good"]
+    turned = run_stage(
+        "two", inputs={"good": (bad,), "donors": (good,)}, output=tmp_path / "three", settings={}, rows=own
+    )
+    assert (turned["status"], turned["origin_stage"]) == ("refused", "bad")

@@ -18,16 +18,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import doseledger.data
 from doseledger import __version__
-from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, write_atomically
-from doseledger.errors import AdministrationMissingError, DoseledgerError, RecordedError, SheetError, record
+from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, uses_prior, write_atomically
+from doseledger.errors import (
+    AdministrationMissingError,
+    DoseledgerError,
+    PriorError,
+    RecordedError,
+    SheetError,
+    record,
+)
 
 if TYPE_CHECKING:
     from doseledger.io.models import SheetRow
 
 PLANS: Final = ".plans"
+#: Prior of the kinetics where the config names none.
+DEFAULT_PRIOR: Final = Path(doseledger.data.__file__).parent / "kinetic_prior.json"
 #: Layout of a kept plan: what was kept by code with another one is not read.
-PLAN_LAYOUT: Final = 2
+PLAN_LAYOUT: Final = 3
 #: How an empty cell is written; "n/a" is the convention of BIDS.
 EMPTY_CELLS: Final = frozenset({"", "n/a"})
 _KEY_COLUMNS: Final = ("site", "patient", "cycle")
@@ -81,7 +91,7 @@ def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
     digest = hashlib.sha256(
         json.dumps([__version__, PLAN_LAYOUT, settings, str(base)], sort_keys=True, default=str).encode()
     )
-    for path in sorted(_sheet_paths(settings, base).values()):
+    for path in sorted({**_sheet_paths(settings, base), "default": DEFAULT_PRIOR}.values()):
         digest.update(path.read_bytes() if path.is_file() else b"absent")
     return digest.hexdigest()[:16]
 
@@ -92,6 +102,7 @@ def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
 
 
 def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
+    kinetics = data["settings"]["kinetics"]
     cycles = (
         Cycle(
             site=c["site"],
@@ -106,6 +117,7 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             review=tuple(c["review"]),
             curve_models=tuple(c["curve_models"]),
             problems=tuple(c["problems"]),
+            prior=_own_prior(data["prior"], c) if uses_prior(kinetics, len(c["scans"]), c["curve_models"]) else None,
         )
         for c in data["cycles"]
     )
@@ -120,6 +132,14 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
         base=base,
         data_origin=data["data_origin"],
     )
+
+
+def _own_prior(prior: Row | None, cycle: Row) -> Row | None:
+    """The prior with the entries of the cycle's radiopharmaceutical alone."""
+    given = (cycle["administration"] or {}).get("radiopharmaceutical")
+    if prior is None:
+        return None
+    return prior | {"entries": [entry for entry in prior["entries"] if entry["radiopharmaceutical"] == given]}
 
 
 # --- validation, once per content -------------------------------------------------------------
@@ -147,6 +167,8 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     studies, unusable = _phantom_qc(paths.get("phantom_qc"), cameras.rows, config.data_origin)
     shared = [*unusable, *cameras.problems, *regions.problems, *limits.problems, *patients.problems]
     shared += curve_models.problems
+    kinetics = config.stage_settings()["kinetics"]
+    prior, no_prior = _prior(paths.get("kinetic_prior"), (base / config.results).resolve())
     # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
     shared += [record(e) for e in _strays(review, scans, paths)]
     cycles = []
@@ -154,6 +176,13 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
         own_scans = sorted(scans.rows_of(key), key=lambda r: int(r["time_point"]))
         problems = [*scans.problems_of(key), *administrations.problems_of(key), *review.problems_of(key), *shared]
         administration = next(iter(administrations.rows_of(key)), None)
+        own_models = [
+            row
+            for row in curve_models.rows
+            if administration and row["radiopharmaceutical"] == administration["radiopharmaceutical"]
+        ]
+        if uses_prior(kinetics, len(own_scans), own_models):
+            problems += no_prior
         problems += [record(e) for e in _defects(key, own_scans, administration, administrations, cameras, paths)]
         cycles.append(
             {
@@ -165,11 +194,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
                 "scans": own_scans or [{"time_point": 1, "defective": True}] * bool(scans.problems_of(key)),
                 "cameras": [c for c in cameras.rows if c["site"] == key[0]],
                 "review": review.rows_of(key),
-                "curve_models": [
-                    row
-                    for row in curve_models.rows
-                    if administration and row["radiopharmaceutical"] == administration["radiopharmaceutical"]
-                ],
+                "curve_models": own_models,
                 "problems": problems,
             }
         )
@@ -180,9 +205,30 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
         "cycles": cycles,
         "regions": regions.rows,
         "limits": limits.rows,
+        "prior": prior,
         "patients": patients.rows,
         "phantom_qc": studies,
     }
+
+
+def _prior(path: Path | None, results: Path) -> tuple[Row | None, list[Row]]:
+    """The prior as plain data, or why it must not be used."""
+    from doseledger.io.prior_rows import prior_row
+    from doseledger.io.priors import read_prior
+
+    try:
+        if path is not None and path.resolve().is_relative_to(results):
+            raise PriorError(
+                "the prior lies in the results of the cohort that reads it",
+                path=path.name,
+                tag="sheets.kinetic_prior",
+                remedy="Look at what was learnt, copy it beside the config and name the copy: a prior is frozen.",
+            )
+        return prior_row(read_prior(path or DEFAULT_PRIOR)), []
+    except DoseledgerError as error:
+        # The ledger names files as the config does, never by a path of this machine.
+        error.path = None if error.path is None else Path(error.path).name
+        return None, [record(error)]
 
 
 def _phantom_qc(path: Path | None, cameras: Sequence[Row], data_origin: str) -> tuple[list[Row], list[Row]]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from doseledger.errors import SheetError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _TEXT = pa.string()
 _INT = pa.int32()
@@ -209,7 +209,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("tia_low_mbq_h", _REAL, "MBq h", "Lower end of the 95 % interval"),
             ("tia_high_mbq_h", _REAL, "MBq h", "Upper end of the 95 % interval"),
             ("extrapolated_fraction", _REAL, "1", "Share of the TIA after the last scan"),
-            ("prior", _TEXT, "", "Name of the prior; null if none"),
+            ("prior", _TEXT, "", "Name of the prior, or the other cycle whose curve was taken; null if none"),
+            ("prior_sha256", _TEXT, "", "Prior file; null if it took no part"),
             _ORIGIN,
             _FLAGS,
             _VERSION,
@@ -277,7 +278,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("settings_sha256", _TEXT, "", "Settings and stage versions that reached the row"),
             ("input_sha256", _TEXT, "", "Decoded voxels and outlines that reached the row"),
             ("weights_sha256", _TEXT, "", "Weights of the segmentation model; null for contours"),
-            ("prior_sha256", _TEXT, "", "Prior file; null if none"),
+            ("prior_sha256", _TEXT, "", "Prior file, where it took part in the curve; null if not"),
         ],
     ),
     "dvh": _schema(

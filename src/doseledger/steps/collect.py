@@ -65,7 +65,8 @@ class FinishedCycle:
 
     def _donors_finished(self, outcome: Row) -> bool:
         """Whether the other cycles that a stage rests on are themselves what their latest attempts made."""
-        others = [FinishedCycle(**key, base=self.base.parent / f"ses-c{key['cycle']}") for key in outcome.get("aside", ())]
+        keys = outcome.get("aside", ())
+        others = [FinishedCycle(**key, base=self.base.parent / f"ses-c{key['cycle']}") for key in keys]
         return all(outcome["stage"] in other.outcomes for other in others)
 
     @property

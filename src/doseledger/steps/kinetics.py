@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +23,10 @@ from doseledger.kinetics import (
     UptakePrior,
     compare_models,
     fit_voxels,
-    single_time_point,
 )
 from doseledger.kinetics.curves import SMALLEST_SHARE
 from doseledger.kinetics.fit import AUTO
+from doseledger.kinetics.own_cycle import EarlierCurve
 from doseledger.nuclides import nuclide
 from doseledger.regions import (
     REMAINDER,
@@ -35,14 +37,24 @@ from doseledger.regions import (
     region_fractions,
     sums_of,
 )
+from doseledger.steps.few_scans import (
+    donor_curves,
+    one_scan,
+    one_scan_flags,
+    prior_sha256,
+    sheet_row,
+    two_scans,
+    two_scans_flags,
+)
 from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, RECOVERY, TIA_MAP, scan_file
 from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
 
-STAGE_VERSION: Final[int] = 3
-TAKES_REFUSED: Final = False
+STAGE_VERSION: Final[int] = 4
+#: A refused donor has no curves: the cycle falls back, and says so.
+TAKES_REFUSED: Final = ("donors",)
 
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
 EXTRAPOLATION_FLAG: Final = 0.20
@@ -65,9 +77,10 @@ def step(job: Job) -> None:
     sources = _curve_sources(job, alignment)
     activities, recoveries = _activities(job, specs, alignment, sources)
     relative_u = job.settings["relative_random_uncertainty"]
+    donors = donor_curves(job)
     # A sum of regions has no curve of its own: its TIA is the sum of its parts.
     compared = {
-        region: _fit(job, region, values, times, half_life_h)
+        region: _fit(job, region, values, times, half_life_h, donors)
         for region, values in activities.items()
         if region not in sums_of(specs) and any(a > 0 for a in values.values())
     }
@@ -109,7 +122,9 @@ def step(job: Job) -> None:
         job.out,
         "curve",
         [
-            common | _curve_row(region, fit, models, len(activities[region]), flags[region])
+            common
+            | _curve_row(region, fit, models, len(activities[region]), flags[region])
+            | {"prior_sha256": prior_sha256(job, fit)}
             for region, models in compared.items()
             for fit in models.fits.values()
         ],
@@ -183,22 +198,22 @@ def _corrections(
 
 
 def _fit(
-    job: Job, region: str, activities: dict[int, float], times: dict[int, float], half_life_h: float
+    job: Job,
+    region: str,
+    activities: dict[int, float],
+    times: dict[int, float],
+    half_life_h: float,
+    donors: Mapping[str, EarlierCurve],
 ) -> ModelComparison:
     """Every model of the region's activities; the chosen one always has a curve."""
     relative_u = job.settings["relative_random_uncertainty"]
     at = np.asarray([times[p] for p in activities])
     values = np.asarray(list(activities.values()))
     if at.size == 1:
-        fit = single_time_point(
-            float(at[0]),
-            float(values[0]),
-            half_life_h=half_life_h,
-            method=job.settings["single_time_point"],
-            u_activity_mbq=relative_u * float(values[0]),
-        )
+        fit = one_scan(job, region, float(at[0]), float(values[0]), half_life_h, donors)
         return ModelComparison({fit.model: fit}, fit, {})
-    own = _sheet_row(job, region)
+    own = sheet_row(job, region)
+    u_mbq = relative_u * np.maximum(values, SMALLEST_SHARE * values.max())
     prior = None
     if own.get("uptake_half_life_h") is not None:
         prior = UptakePrior("curve_models.tsv", own["uptake_half_life_h"], own["uptake_ln_sd"])
@@ -208,22 +223,20 @@ def _fit(
             at,
             values,
             half_life_h=half_life_h,
-            u_activity_mbq=relative_u * np.maximum(values, SMALLEST_SHARE * values.max()),
+            u_activity_mbq=u_mbq,
             model=model,
             prior=prior,
         )
 
     named = compare(_named_model(job, region))
-    return named if named.chosen.has_curve else compare(AUTO)
-
-
-def _sheet_row(job: Job, region: str) -> Row:
-    """What ``curve_models.tsv`` says of the region under the cycle's radiopharmaceutical."""
-    return next((row for row in job.rows["curve_models"] if row["region"] == region), {})
+    found = named if named.chosen.has_curve else compare(AUTO)
+    informed = two_scans(job, region, at, values, u_mbq, half_life_h)
+    # The same model with the prior is another curve: it takes the place of the one without.
+    return found if informed is None else replace(found, fits=found.fits | {informed.model: informed}, chosen=informed)
 
 
 def _named_model(job: Job, region: str) -> str:
-    return str(_sheet_row(job, region).get("model") or job.settings["model"])
+    return str(sheet_row(job, region).get("model") or job.settings["model"])
 
 
 def _curve_flags(
@@ -235,7 +248,9 @@ def _curve_flags(
         "not_converged": ["not_converged"],
     }.get(fit.status, [])
     if len(activities) == 1:
-        flags = [*flags, "single_time_point", "half_life_assumed"]
+        flags = [*flags, *one_scan_flags(job, region, fit)]
+    elif informed := two_scans_flags(job, region, fit, len(activities)):
+        flags = [*flags, *informed]
     elif _named_model(job, region) not in (AUTO, fit.model):
         flags = [*flags, "too_few_scans_for_model"]
     if len(activities) < len(times):

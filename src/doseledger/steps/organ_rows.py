@@ -264,6 +264,7 @@ def _part_columns(spec: RegionSpec, curve: Row, result: Result, source: Nuclide)
     columns |= {
         k: curve[k] for k in ("effective_half_life_h", "uptake_half_life_h", "rate_at_bound", "extrapolated_fraction")
     }
+    columns["prior_sha256"] = curve["prior_sha256"]
     return columns | _effect(spec, result, [curve], source)
 
 
@@ -278,6 +279,8 @@ def _sum_columns(
         # Left and right kidney are both "kidney" with a side; other parts have codes of their own.
         "sct_code": parts[0].sct_code if len({p.sct_code for p in parts}) == 1 else None,
         "curve_model": models.pop() if len(models) == 1 else "mixed",
+        # One file serves the cycle, or none.
+        "prior_sha256": next((row["prior_sha256"] for row in rows if row["prior_sha256"]), None),
         "rate_at_bound": any(row["rate_at_bound"] for row in rows),
         "extrapolated_fraction": sum(row["extrapolated_fraction"] * t for row, t in zip(rows, tia, strict=True))
         / sum(tia),
