@@ -54,3 +54,21 @@ rule cohort_page:
 rule cohort:
     input:
         f"{RESULTS}/cohort_page",
+
+
+# Asked for by name alone; the cohort never reads what it learns here in the same run.
+rule population:
+    input:
+        compact=f"{RESULTS}/cohort",
+    output:
+        directory(f"{RESULTS}/population"),
+    log:
+        f"{RESULTS}/logs/population.log",
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+    params:
+        version=stage_version("population"),
+        settings={},
+        rows={"cohort": PLAN.cohort},
+    script:
+        "../../scripts/population.py"

@@ -10,6 +10,32 @@ import typer
 from doseledger.cli.app import ConfigPath, app, read_plan
 
 
+@app.command()
+def population(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Prior file to write, new.")] = Path("kinetic_prior.json"),
+) -> None:
+    """Learn the kinetics of a finished cohort as a new frozen prior; `snakemake population` does the same."""
+    from doseledger.io.priors import write_prior
+    from doseledger.steps.cohort_page import read_cohort_table
+    from doseledger.steps.population import learn_prior
+
+    plan = read_plan(config)
+    if out.exists():
+        raise typer.BadParameter(f"{out} exists: a prior is frozen and never overwritten")
+    tables = (read_cohort_table(plan.results / "cohort", t) for t in ("region_activity", "curve", "administration"))
+    found = learn_prior(*tables, name=plan.cohort)
+    sha256 = write_prior(out, found.prior)
+    for entry in found.prior.entries:
+        typer.echo(
+            f"{entry.radiopharmaceutical}, {entry.region}: {entry.n_patients} patients, {entry.n_cycles} curves, "
+            f"{entry.n_sites} sites"
+        )
+    for reason, count in sorted(found.left_out.items()):
+        typer.echo(f"left out: {count} curves, {reason}")
+    typer.echo(f"written: {out}, SHA-256 {sha256}; look at it, then name it in the config: sheets.kinetic_prior")
+
+
 @app.command("select-models")
 def select_models(
     config: ConfigPath,

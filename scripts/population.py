@@ -1,0 +1,5 @@
+"""Rule population."""
+
+from doseledger.steps import run
+
+run("population", snakemake)
