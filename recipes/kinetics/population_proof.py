@@ -9,9 +9,11 @@ Patients and sites on which the methods are tried were never learnt from.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -159,8 +161,7 @@ def tried(
     # The mean of ln(1 + noise) is -noise^2/2: who knows the noise takes it back.
     estimates = {
         "population": ln_activity + middle,
-        "Hänscheid": ln_activity
-        + np.minimum(np.log(2.0 * times / log(2.0)), SLOWEST_PER_H * times - log(SLOWEST_PER_H)),
+        "Hänscheid": ln_activity + np.minimum(np.log(2.0 * times / log(2.0)), SLOWEST_PER_H * times - log(SLOWEST_PER_H)),
         "Madsen": ln_activity + rate * times - log(rate),
         "optimal": ln_activity + optimal + 0.5 * noise[:, None] ** 2,
     }
@@ -233,7 +234,11 @@ def cells(errors: list[Errors]) -> list[Cell]:
 
 def failures(cell: Cell) -> list[str]:
     """What the issue asks for and the cell does not show, beyond two standard errors."""
-    words = [f"above {name}" for name in ("Hänscheid", "Madsen") if cell.excess[name] > 2.0 * cell.excess_se[name]]
+    words = [
+        f"above {name}"
+        for name in ("Hänscheid", "Madsen")
+        if cell.excess[name] > 2.0 * cell.excess_se[name]
+    ]
     if cell.rms["population"] > 1.05 * cell.rms["optimal"]:
         words.append("more than 5 % above optimal")
     if not 0.92 <= cell.coverage <= 0.98:
@@ -243,7 +248,6 @@ def failures(cell: Cell) -> list[str]:
 
 def main() -> None:
     import time
-
     for patients, sites, cohorts in DESIGNS:
         for key in REGIONS:
             t0 = time.process_time()
@@ -252,10 +256,7 @@ def main() -> None:
             for left_out, errors in found.items():
                 for t, cell in zip(SCAN_TIMES_H, cells(errors)):
                     r = {k: round(100 * v, 1) for k, v in cell.rms.items()}
-                    print(
-                        f"  {left_out:8s}{t:5.0f} {r} /opt {r['population'] / r['optimal']:.3f} cov {100 * cell.coverage:.1f}+-{100 * cell.coverage_se:.1f} {failures(cell)}",
-                        flush=True,
-                    )
+                    print(f"  {left_out:8s}{t:5.0f} {r} /opt {r['population']/r['optimal']:.3f} cov {100*cell.coverage:.1f}+-{100*cell.coverage_se:.1f} {failures(cell)}", flush=True)
 
 
 if __name__ == "__main__":
