@@ -48,3 +48,22 @@ def select_models(
         verdict = found.model or f"not chosen: fewer than {selection.LEAST_CYCLES} cycles"
         typer.echo(f"{found.radiopharmaceutical}, {found.region_class}: {verdict} ({selection.source(found)})")
     typer.echo(f"written: {out}; look at it, then name it in the config: sheets.curve_models")
+
+
+@app.command()
+def protocols(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Page to write; the tables lie beside it.")] = Path("protocols.html"),
+    truth: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Truth folder of a simulation.")
+    ] = None,
+) -> None:
+    """Say what fewer scans would have cost: every cycle with scans left out, by every method for one and two scans."""
+    from doseledger.steps import protocols as study
+
+    plan = read_plan(config)
+    cycles = study.cohort_cycles(plan, truth)
+    summaries = study.study(cycles)
+    typer.echo(study.text_table(summaries))
+    for path in study.write_all(summaries, out, cohort=plan.cohort, origins=[plan.data_origin], cycles=len(cycles)):
+        typer.echo(f"written: {path}")
