@@ -1,4 +1,4 @@
-"""Prior files: the frozen kinetics of a population as small canonical JSON.
+"""Files of population kinetics as small canonical JSON: frozen priors, and the summaries that sites export.
 
 Numbers are written with their shortest exact form, keys are sorted, there is one line per number: the same prior
 is the same file, byte for byte, and the SHA-256 of the file names it.
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from doseledger import data
 from doseledger.errors import DoseledgerError, InputMissingError, PriorError
+from doseledger.kinetics.federation import SiteSummary
 from doseledger.kinetics.priors import Covariates, Matrix, PopulationPrior, RegionPrior
 
-#: Version of the layout of a prior file.
+#: Versions of the layouts of prior files and of summary files.
 PRIOR_SCHEMA: Final = 1
+SUMMARY_SCHEMA: Final = 1
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -53,6 +58,25 @@ class _File(_Strict):
     entries: tuple[_Entry, ...]
 
 
+class _Summary(_Strict):
+    radiopharmaceutical: str
+    region: str
+    site: str
+    model: str
+    reference_mean: tuple[float, ...]
+    reference_covariance: Matrix
+    precision: Matrix
+    weighted: tuple[float, ...]
+    scatter: Matrix
+    n_patients: int
+    n_cycles: int
+
+
+class _SummaryFile(_Strict):
+    schema_version: int
+    summaries: tuple[_Summary, ...]
+
+
 def read_prior(path: str | Path) -> PopulationPrior:
     """Read a prior file, with the SHA-256 of its bytes.
 
@@ -73,11 +97,40 @@ def read_prior(path: str | Path) -> PopulationPrior:
         raise PriorError(error.what, path=path, value=error.value, expected=error.expected) from error
 
 
+def default_prior() -> PopulationPrior:
+    """The prior that comes with the program: published half-lives (``data/SOURCE.md``)."""
+    return read_prior(str(files(data) / "kinetic_prior.json"))
+
+
 def write_prior(path: str | Path, prior: PopulationPrior) -> str:
     """Write a prior file, entries in order of radiopharmaceutical and region; return its SHA-256."""
     entries = sorted(prior.entries, key=lambda entry: (entry.radiopharmaceutical, entry.region))
     rows = [_Entry.model_validate(vars(e) | {"covariates": e.covariates and vars(e.covariates)}) for e in entries]
     content = canonical(_File(schema_version=PRIOR_SCHEMA, name=prior.name, entries=tuple(rows)))
+    Path(path).write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_summaries(path: str | Path) -> tuple[SiteSummary, ...]:
+    """Read a file of summaries.
+
+    Raises
+    ------
+    InputMissingError, PriorError
+        As for a prior file; also if a group is of fewer patients than may leave a site.
+    """
+    found = parsed(_SummaryFile, read_bytes(path), path, SUMMARY_SCHEMA)
+    try:
+        return tuple(SiteSummary(**dict(summary)) for summary in found.summaries)
+    except DoseledgerError as error:
+        raise PriorError(error.what, path=path, value=error.value, expected=error.expected) from error
+
+
+def write_summaries(path: str | Path, summaries: Iterable[SiteSummary]) -> str:
+    """Write summaries in order of radiopharmaceutical, region and site; return the file's SHA-256."""
+    ordered = sorted(summaries, key=lambda s: (s.radiopharmaceutical, s.region, s.site))
+    rows = tuple(_Summary.model_validate(vars(summary)) for summary in ordered)
+    content = canonical(_SummaryFile(schema_version=SUMMARY_SCHEMA, summaries=rows))
     Path(path).write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 

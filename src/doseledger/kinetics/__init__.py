@@ -4,6 +4,7 @@ All clearance rates are at least the physical decay constant, by construction.
 """
 
 from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit, UptakePrior
+from doseledger.kinetics.federation import SiteSummary, merge_summaries, summarise
 from doseledger.kinetics.fit import REGISTRY, ModelComparison, compare_models, fit_curve
 from doseledger.kinetics.forms import exponentials
 from doseledger.kinetics.population import Cycle, learn
@@ -24,6 +25,7 @@ __all__ = [
     "ModelComparison",
     "PopulationPrior",
     "RegionPrior",
+    "SiteSummary",
     "UptakePrior",
     "VoxelFit",
     "class_of",
@@ -32,5 +34,7 @@ __all__ = [
     "fit_curve",
     "fit_voxels",
     "learn",
+    "merge_summaries",
     "single_time_point",
+    "summarise",
 ]

@@ -115,11 +115,11 @@ def learn(
         The model is not known.
     """
     batch = Batch.of(cycles, model, covariates)
-    found = _Levels.start(batch)
-    for power in powers(batch.n_cycles):
-        found.iterate(batch, power)
+    found = Levels.start(batch, hyper_prior(model))
+    found.approach(batch)
     for _ in range(ITERATIONS):
-        if found.iterate(batch) < TOLERANCE:
+        found.iterate(batch)
+        if found.maximise(batch) < TOLERANCE:
             break
     effects = None
     if covariates:
@@ -152,8 +152,21 @@ def untold_parameters(model: str, mean_covariance: Array) -> tuple[str, ...]:
     return tuple(name for name, v in zip(names, variances, strict=True) if v > UNTOLD_SHARE * MEAN_SD**2)
 
 
-def hyper_mean(model: str) -> Array:
-    return np.log([MEDIANS[name] for name in PARAMETERS[model]])
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What is believed before the data: the mean, how well it is known, and the covariance of each level."""
+
+    mean: Array
+    mean_covariance: Array
+    covariances: tuple[Array, Array, Array]
+
+
+def hyper_prior(model: str) -> Start:
+    """The weak belief that holds what the data do not tell."""
+    mean = np.log([MEDIANS[name] for name in PARAMETERS[model]])
+    identity = np.eye(mean.size)
+    cycle, patient, site = (sd**2 * identity for sd in LEVEL_SD)
+    return Start(mean, MEAN_SD**2 * identity, (cycle, patient, site))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,75 +248,96 @@ def _covariates_of(cycles: Sequence[Cycle], patient: tuple[str, str], names: Seq
 
 
 @dataclass
-class _Levels:
-    """Mean, effects and covariances, and the normal factor exp(-x'Px/2 + q'x) of each cycle."""
+class Levels:
+    """Mean, effects and covariances, and the normal factor exp(-x'Px/2 + q'x) of each cycle.
 
+    Attributes
+    ----------
+    start_mean, start_precision
+        Belief before the data.
+    covariances
+        Between cycles of a patient, patients of a site, and sites.
+    deviations, doubts
+        Of each node of each level from what is above it: expectation, and covariance of its uncertainty.
+    maximised_mean
+        The mean when the covariances were last renewed.
+    """
+
+    start_mean: Array
+    start_precision: Array
     mean: Array
     mean_covariance: Array
     covariances: list[Array]
     effects: Array
     p: Array
     q: Array
+    deviations: list[Array]
+    doubts: list[Array]
+    maximised_mean: Array
 
     @classmethod
-    def start(cls, batch: Batch) -> _Levels:
-        mean = hyper_mean(batch.model)
-        size = mean.size
+    def start(cls, batch: Batch, before: Start) -> Levels:
+        size = before.mean.size
         return cls(
-            mean=mean,
-            mean_covariance=MEAN_SD**2 * np.eye(size),
-            covariances=[sd**2 * np.eye(size) for sd in LEVEL_SD],
+            start_mean=before.mean,
+            start_precision=np.linalg.inv(before.mean_covariance),
+            mean=before.mean,
+            mean_covariance=before.mean_covariance,
+            covariances=list(before.covariances),
             effects=np.zeros((size, batch.values.shape[1])),
             p=np.zeros((batch.n_cycles, size, size)),
             q=np.zeros((batch.n_cycles, size)),
+            deviations=[],
+            doubts=[],
+            maximised_mean=before.mean,
         )
 
-    def iterate(self, batch: Batch, power: float = 1.0) -> float:
-        """One expectation, maximisation, and renewal of the factors; the largest change over the standard deviations.
+    def approach(self, batch: Batch) -> None:
+        """Factors of the whole likelihood, in steps, with the covariances as they are."""
+        for power in powers(batch.n_cycles):
+            self.iterate(batch, power)
 
-        Parameters
-        ----------
-        power
-            Of the likelihood in the new factors; below 1 the covariances stay as they are.
-        """
+    def iterate(self, batch: Batch, power: float = 1.0) -> None:
+        """Expectations over all levels, and new factors of a power of the likelihood."""
         parents = (batch.patient_of, batch.site_of, np.zeros(batch.n_sites, np.intp))
         offsets = (None, batch.values @ self.effects.T, None)
         # Up: what the cycles say of their patients, those of their sites, and these of the mean.
         levels = [(self.p, self.q)]
         for covariance, parent, offset in zip(self.covariances, parents, offsets, strict=True):
-            levels.append(_passed_on(*levels[-1], covariance, parent, offset))
-        identity = np.eye(self.mean.size)
-        mean_covariance = np.linalg.inv(levels[-1][0][0] + identity / MEAN_SD**2)
-        mean = mean_covariance @ (levels[-1][1][0] + hyper_mean(batch.model) / MEAN_SD**2)
-        # Down: values of sites, patients and cycles, and their deviations from what is above them.
-        value, spread = mean[None], mean_covariance[None]
-        covariances, effects = list(self.covariances), self.effects
+            levels.append(passed_on(*levels[-1], covariance, parent, offset))
+        self.mean_covariance = np.linalg.inv(levels[-1][0][0] + self.start_precision)
+        self.mean = self.mean_covariance @ (levels[-1][1][0] + self.start_precision @ self.start_mean)
+        # Down: values of sites, patients and cycles.
+        value, spread = self.mean[None], self.mean_covariance[None]
+        deviations, doubts = [], []
         for level in (2, 1, 0):
-            (p, q), shift = levels[level], offsets[level]
-            centre, uncertain = value[parents[level]], spread[parents[level]]
+            centre, above = value[parents[level]], spread[parents[level]]
+            shift = offsets[level]
             if shift is not None:
                 centre = centre + shift
-            within = _posterior(p, self.covariances[level])
-            carried = within @ p
-            deviation = np.einsum("nde,ne->nd", within, q - np.einsum("nde,ne->nd", p, centre))
-            doubt = within + carried @ uncertain @ np.swapaxes(carried, -1, -2)
-            covariances[level] = _pooled(deviation, doubt, LEVEL_SD[level])
-            if shift is not None and batch.values.shape[1]:
-                effects = _regression(deviation + shift, batch.values)
-            kept = identity - carried
-            value, spread = centre + deviation, within + kept @ uncertain @ np.swapaxes(kept, -1, -2)
-        factors = Factors(value, spread, self.p, self.q)
-        self.p, self.q = factors.renewed(batch.chi2, power)
-        old, total = np.sum(self.covariances, axis=0), np.sum(covariances, axis=0)
+            deviation, doubt, spread = moments(*levels[level], self.covariances[level], centre, above)
+            value = centre + deviation
+            deviations.insert(0, deviation)
+            doubts.insert(0, doubt)
+        self.deviations, self.doubts = deviations, doubts
+        self.p, self.q = Factors(value, spread, self.p, self.q).renewed(batch.chi2, power)
+
+    def maximise(self, batch: Batch) -> float:
+        """Covariances and effects from the expectations; the largest change over the standard deviations."""
+        before = np.sum(self.covariances, axis=0)
+        if batch.values.shape[1]:
+            offset = batch.values @ self.effects.T
+            self.effects = _regression(self.deviations[1] + offset, batch.values)
+        parts = zip(self.deviations, self.doubts, LEVEL_SD, strict=True)
+        self.covariances = [pooled(deviation, doubt, sd) for deviation, doubt, sd in parts]
+        total = np.sum(self.covariances, axis=0)
         scale = np.sqrt(np.diag(total))
-        change = max(np.abs((mean - self.mean) / scale).max(), np.abs((total - old) / np.outer(scale, scale)).max())
-        self.mean, self.mean_covariance = mean, mean_covariance
-        if power == 1.0:
-            self.covariances, self.effects = covariances, effects
-        return float(change)
+        moved = np.abs((self.mean - self.maximised_mean) / scale).max()
+        self.maximised_mean = self.mean
+        return float(max(moved, np.abs((total - before) / np.outer(scale, scale)).max()))
 
 
-def _passed_on(p: Array, q: Array, covariance: Array, parent: Index, offset: Array | None) -> tuple[Array, Array]:
+def passed_on(p: Array, q: Array, covariance: Array, parent: Index, offset: Array | None) -> tuple[Array, Array]:
     """Precision and weighted value of the nodes above, their children's deviations integrated out."""
     if offset is not None:
         q = q - np.einsum("nde,ne->nd", p, offset)
@@ -315,12 +349,26 @@ def _passed_on(p: Array, q: Array, covariance: Array, parent: Index, offset: Arr
     return above_p, above_q
 
 
-def _posterior(p: Array, covariance: Array) -> Array:
-    """Covariance of the deviations of nodes whose parents are known: (P + covariance^-1)^-1."""
-    return np.asarray(covariance @ np.linalg.inv(np.eye(covariance.shape[0]) + p @ covariance))
+def moments(p: Array, q: Array, covariance: Array, centre: Array, above: Array) -> tuple[Array, Array, Array]:
+    """Of nodes with factors p and q around parents with mean `centre` and covariance `above`.
+
+    Returns
+    -------
+    deviation, doubt
+        Expected deviation from the parent, and its covariance; ``(n, d)`` and ``(n, d, d)``.
+    spread
+        Covariance of the node itself.
+    """
+    identity = np.eye(covariance.shape[0])
+    within = covariance @ np.linalg.inv(identity + p @ covariance)
+    carried = within @ p
+    kept = identity - carried
+    deviation = np.einsum("nde,ne->nd", within, q - np.einsum("nde,ne->nd", p, centre))
+    doubt = within + carried @ above @ np.swapaxes(carried, -1, -2)
+    return deviation, doubt, within + kept @ above @ np.swapaxes(kept, -1, -2)
 
 
-def _pooled(deviation: Array, doubt: Array, sd: float) -> Array:
+def pooled(deviation: Array, doubt: Array, sd: float) -> Array:
     """Covariance of a level from expected squares, with the hyper-prior's pseudo-observations."""
     squares = deviation.T @ deviation + doubt.sum(axis=0)
     pooled = (squares + PSEUDO_NODES * sd**2 * np.eye(squares.shape[0])) / (deviation.shape[0] + PSEUDO_NODES)
