@@ -80,11 +80,12 @@ def _activity(rows: Sequence[Row]) -> str:
 
 def _curves(rows: Sequence[Row]) -> str:
     chosen = [row for row in rows if row["chosen"]]
-    models = Counter((words.text(row["model"]), words.text(row["status"]).replace("_", " ")) for row in chosen)
+    models = Counter((words.curve_model(row["model"]), words.text(row["status"]).replace("_", " ")) for row in chosen)
     fits = "; ".join(f"{model} in {words.count(n, 'region curve')} ({status})" for (model, status), n in models.items())
     fitted = f"Models fitted: {_named(rows, 'model')}. The dose rests on: {fits or 'no model'}."
-    prior = words.listing(_values(chosen, "prior"))
-    return f"{fitted} Prior: {prior}." if prior else f"{fitted} No row names a prior."
+    files = {row["prior"]: row["prior_sha256"] for row in chosen if row["prior"] is not None}
+    priors = [f"{name} (file {sha256[:12]})" if sha256 else name for name, sha256 in files.items()]
+    return f"{fitted} Prior: {words.listing(priors)}." if priors else f"{fitted} No row names a prior."
 
 
 def _dose(rows: Sequence[Row]) -> str:

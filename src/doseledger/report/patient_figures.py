@@ -95,8 +95,9 @@ def _curve_picture(
     else:
         drawn = "" if panel.terms else " (the page does not draw this model)"
         status = words.text(curve["status"]).replace("_", " ")
+        prior = f" ({curve['prior']})" if curve["prior"] else ""
         detail = (
-            f"{scans}; {words.text(curve['model'])}{drawn}, {status}; effective half-life {half_life(curve, ' h')}; "
+            f"{scans}; {words.curve_model(curve['model'])}{prior}{drawn}, {status}; effective half-life {half_life(curve, ' h')}; "
             f"{words.percent(curve['extrapolated_fraction'])}{_PER_CENT} after the last scan."
         )
     return Picture(

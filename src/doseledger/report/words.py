@@ -128,6 +128,14 @@ FLAGS: Final[dict[str, str]] = {
 
 PROTOCOLS: Final[dict[str, str]] = {"mtp": "three or more scans", "2tp": "two scans", "stp": "single scan"}
 
+#: Curve models that are ways with one or two scans, in words.
+FEW_SCANS: Final[dict[str, str]] = {
+    "hanscheid": "Hänscheid's approximation",
+    "madsen": "one exponential with the half-life of the population (Madsen)",
+    "population": "curves of the population, weighed by the scans",
+    "own_cycle": "the curve of another cycle of the patient, scaled to the scan",
+}
+
 _FIRST_REGIONS: Final = ("kidneys", "kidney_left", "kidney_right", "liver", "spleen", "bone_marrow", "red_marrow")
 _LAST_REGIONS: Final = ("remainder", "whole_field")
 
@@ -206,6 +214,11 @@ def interval(low: float | None, high: float | None) -> str:
 def text(value: object) -> str:
     """Any text or integer cell; null and the empty string are an en dash."""
     return DASH if value is None or value == "" else str(value)
+
+
+def curve_model(name: str | None) -> str:
+    """A curve model, or a way with few scans in words."""
+    return text(None if name is None else FEW_SCANS.get(name, name))
 
 
 def yes_no(value: bool | None) -> str:
