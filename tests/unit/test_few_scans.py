@@ -134,7 +134,6 @@ def test_one_scan_takes_the_nearest_other_cycle_that_has_the_region(tmp_path: Pa
     [
         {"n_timepoints": 1},
         {"fit_status": "not_converged"},
-        {"flags": ["low"]},
         {"chosen": False},
         {"region": "lesion_t1"},
     ],

@@ -97,7 +97,8 @@ def _curve_picture(
         status = words.text(curve["status"]).replace("_", " ")
         prior = f" ({curve['prior']})" if curve["prior"] else ""
         detail = (
-            f"{scans}; {words.curve_model(curve['model'])}{prior}{drawn}, {status}; effective half-life {half_life(curve, ' h')}; "
+            f"{scans}; {words.curve_model(curve['model'])}{prior}{drawn}, {status}; "
+            f"effective half-life {half_life(curve, ' h')}; "
             f"{words.percent(curve['extrapolated_fraction'])}{_PER_CENT} after the last scan."
         )
     return Picture(

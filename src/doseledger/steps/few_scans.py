@@ -55,12 +55,14 @@ def donor_curves(job: Job) -> dict[str, EarlierCurve]:
 
 
 def _reliable(row: Row) -> bool:
-    """Measured by several scans, fitted, mostly not extrapolated, and of a region that is the same in all cycles."""
+    """Measured by several scans, fitted, and of a region that is the same in all cycles.
+
+    A long tail is no reason against it: how well its half-life is known is in the covariance.
+    """
     return (
         row["n_timepoints"] > 1
         and row["effective_half_life_h"] is not None
         and row["status"] != "not_converged"
-        and "low" not in row["flags"]
         # Lesions found by a threshold are numbered within each cycle.
         and not row["region"].startswith(THRESHOLD_LESION)
     )
