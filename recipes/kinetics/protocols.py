@@ -20,7 +20,6 @@ from doseledger.kinetics.own_cycle import EarlierCurve
 from doseledger.phantom.cycle import draw_cycle
 from doseledger.phantom.design import patient_label, site_named
 from doseledger.phantom.patients import draw_patient, stream
-from doseledger.phantom.truth import REST
 from doseledger.steps.protocols import FullCycle, samples_of, study, text_table, write_all
 
 SEED: Final = 16
@@ -29,8 +28,8 @@ CYCLES: Final = 2
 SITES: Final = ("A", "C")
 TIMES_H: Final = (4.0, 24.0, 48.0, 96.0, 168.0)
 NOISE_REL: Final = 0.05
-#: Regions of the study; others add hours and nothing new.
-CLASSES: Final = ("kidney", "liver", "spleen", "lesion", "parotid")
+#: Regions of the study; others add minutes and nothing new.
+REGIONS: Final = ("kidney_left", "kidney_right", "liver", "lesion_1")
 
 
 def cycles() -> list[FullCycle]:
@@ -44,7 +43,7 @@ def cycles() -> list[FullCycle]:
                 rng = stream(SEED, "protocols", letter, patient.label, number)
                 times = np.array(TIMES_H) + np.clip(0.1 * np.array(TIMES_H), 0.0, 2.0) * rng.uniform(-1.0, 1.0, 5)
                 for organ, curve in cycle.curves.items():
-                    if organ == REST or organ.split("_")[0] not in CLASSES:
+                    if organ not in REGIONS:
                         continue
                     true = np.array([curve.activity_mbq(t) for t in times])
                     seen = true * (1.0 + NOISE_REL * rng.standard_normal(times.size))

@@ -231,8 +231,9 @@ REFUSALS: Final = (
     Refusal(
         errors.PriorError,
         "A file of population kinetics (prior or site summary) cannot be used: unknown or missing keys, numbers that "
-        "are not finite, a covariance that is none, or a layout of another version.",
-        ("kinetics",),
+        "are not finite, a covariance that is none, or a layout of another version. Or it lies in the results of the "
+        "cohort that reads it, or there is nothing that one could be learnt from.",
+        ("check", "ingest", "population"),
         "the prior file is of another version (site A, patient P1, cycle 1; file prior.json; tag schema_version; "
         "found 2; expected 1). Take the file as it was exported: `doseledger` writes prior files, nobody edits them.",
     ),

@@ -12,9 +12,10 @@ import pytest
 
 from doseledger.errors import QuantityError
 from doseledger.io.prior_rows import prior_of, prior_row
-from doseledger.io.tables import write_rows
+from doseledger.io.tables import SCHEMAS, write_rows
 from doseledger.kinetics import PopulationPrior, RegionPrior, fit_curve, single_time_point
 from doseledger.kinetics.own_cycle import BETWEEN_CYCLES_LN_SD, EarlierCurve, from_other_cycle
+from doseledger.report import methods
 from doseledger.steps import kinetics
 from doseledger.steps.few_scans import donor_curves
 from doseledger.steps.stage import Job
@@ -196,3 +197,14 @@ def test_two_scans_take_the_prior_when_asked_and_a_named_model_goes_first() -> N
 
 def test_a_prior_survives_the_plan() -> None:
     assert prior_of(json.loads(json.dumps(prior_row(PRIOR)))) == PRIOR
+
+
+def test_the_page_says_on_what_a_dose_of_one_scan_rests() -> None:
+    common = {"status": "ok", "chosen": True}
+    rows = [
+        common | {"model": "own_cycle", "prior": "cycle 1, half-life 51.6 h", "prior_sha256": None},
+        common | {"model": "population", "prior": "mine", "prior_sha256": "0123456789abcdef"},
+    ]
+    text = dict(methods.paragraphs({name: [] for name in SCHEMAS} | {"curve": rows}))["Curves"]
+    assert "the curve of another cycle of the patient, scaled to the scan in 1 region curve" in text
+    assert "Prior: cycle 1, half-life 51.6 h and mine (file 0123456789ab)." in text
