@@ -4,10 +4,11 @@ All clearance rates are at least the physical decay constant, by construction.
 """
 
 from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit, UptakePrior
+from doseledger.kinetics.cycles import Cycle
 from doseledger.kinetics.federation import SiteSummary, merge_summaries, summarise
 from doseledger.kinetics.fit import REGISTRY, ModelComparison, compare_models, fit_curve
 from doseledger.kinetics.forms import exponentials
-from doseledger.kinetics.population import Cycle, learn
+from doseledger.kinetics.population import learn
 from doseledger.kinetics.predictive import POPULATION
 from doseledger.kinetics.priors import Covariates, PopulationPrior, RegionPrior, class_of
 from doseledger.kinetics.single import METHODS, KineticPrior, single_time_point

@@ -10,8 +10,9 @@ If the covariance between patients is O + D and the site's mean deviates by e, t
 
     E[sum (s_p - S_p e)(s_p - S_p e)'] = P + sum S_p D S_p,
 
-which gives D from the sums of all sites, with the mean of S_p in place of each, and e from P and q. It vanishes where the reference is
-right: each round of summaries around the merged prior comes nearer to what the patients together would have taught.
+which gives D from the sums of all sites, with the mean of S_p in place of each, and e from P and q. D vanishes where
+the reference is right: each round of summaries around the merged prior comes nearer to what the patients together
+would have taught.
 """
 
 from __future__ import annotations
@@ -24,19 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doseledger.errors import QuantityError
-from doseledger.kinetics.population import (
-    LEVEL_SD,
-    PSEUDO_NODES,
-    Batch,
-    Cycle,
-    Levels,
-    Start,
-    hyper_prior,
-    moments,
-    passed_on,
-    pooled,
-    untold_parameters,
-)
+from doseledger.kinetics.cycles import Batch, Cycle, usable
+from doseledger.kinetics.levels import LEVEL_SD, PSEUDO_NODES, Levels, Start, hyper_prior, moments, passed_on, pooled
+from doseledger.kinetics.population import untold_parameters
 from doseledger.kinetics.priors import PARAMETERS, Matrix, RegionPrior, as_matrix, check_covariance
 
 Array = NDArray[np.float64]
@@ -119,9 +110,7 @@ def summarise(
         raise QuantityError("a summary is of one site", value=sites)
     if reference is not None and reference.model != model:
         raise QuantityError("the reference is of another model", value=reference.model, expected=model)
-    if len({c.patient for c in cycles if sum(a > 0 for a in c.activity_mbq) >= 2}) < max(
-        minimum_patients, MINIMUM_PATIENTS
-    ):
+    if len({cycle.patient for cycle in usable(cycles)}) < max(minimum_patients, MINIMUM_PATIENTS):
         return None
     batch = Batch.of(cycles, model)
     before = _around(reference, model)

@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 #: Logarithms of parameters beyond these change no curve that a scan could see: rates of 1e-9 and 400 per hour.
 LOWEST_LOG: Final = -20.0
 HIGHEST_LOG: Final = 6.0
+#: A curve that has vanished at a scan is taken to be this much of its amplitude, so that its logarithm exists.
+VANISHED: Final = 1e-100
 
 
 class LogShape:
@@ -54,7 +56,7 @@ class LogShape:
         if self.uptake is not None:
             # Nothing cancels when the rates are close: m - l_i is known by itself.
             shapes = shapes * -np.expm1(-(self.uptake[..., None] - self.rates)[..., None] * times_h[..., None, :])
-        return np.asarray((self.weights[..., None] * shapes).sum(axis=-2))
+        return np.maximum((self.weights[..., None] * shapes).sum(axis=-2), VANISHED)
 
     def integral(self, from_h: float = 0.0) -> Array:
         """Integral of g from a time to infinity, ``(...,)``, h."""
