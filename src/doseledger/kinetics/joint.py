@@ -168,7 +168,7 @@ class _Many:
             along = np.maximum((shape * self.data).sum(axis=1), 0.0)
             found = self.power - np.divide(along**2, square, out=np.zeros_like(along), where=square > 0.0)
             # The terminal phase is the slowest one, or it would be another model.
-            return np.where(rate < top, found, self.power)
+            return np.asarray(np.where(rate < top, found, self.power))
 
         values = np.array([chi2(np.full(self.cycles, node)) for node in nodes])
         best = values.argmin(axis=0)
@@ -181,7 +181,7 @@ class _Many:
             least = np.minimum(least, np.minimum(at_left, at_right))
             down = at_left < at_right
             low, high = np.where(down, low, left), np.where(down, right, high)
-        return np.maximum(least, 0.0)
+        return np.asarray(np.maximum(least, 0.0))
 
 
 def _fit(many: _Many, name: str) -> JointFit:

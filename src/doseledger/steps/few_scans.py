@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from doseledger.cohort import Row
 from doseledger.io.prior_rows import prior_of
 from doseledger.io.tables import read_rows
-from doseledger.kinetics import CurveFit, RegionPrior, fit_curve, single_time_point
+from doseledger.kinetics import POPULATION, CurveFit, RegionPrior, fit_curve, single_time_point
 from doseledger.kinetics.own_cycle import METHOD as OWN_CYCLE
 from doseledger.kinetics.own_cycle import EarlierCurve, from_other_cycle
 from doseledger.steps.spect_lesions import PREFIX as THRESHOLD_LESION
 from doseledger.steps.stage import Job, read_outcome
 
 HANSCHEID: Final = "hanscheid"
-POPULATION: Final = "population"
 #: Flags of one scan, by the method that its curve has.
 ONE_SCAN_FLAGS: Final = {
     HANSCHEID: "half_life_assumed",

@@ -127,4 +127,4 @@ def cycle_of(site: str, patient: str, scans: Sequence[Row], half_life_h: float) 
 
 
 def _u_rel(scans: Sequence[Row]) -> float:
-    return max(row["u_activity_mbq"] / row["activity_mbq"] for row in scans if row["activity_mbq"] > 0)
+    return float(max(row["u_activity_mbq"] / row["activity_mbq"] for row in scans if row["activity_mbq"] > 0))

@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 from doseledger import __version__
 from doseledger.cohort import Plan, Row
 from doseledger.errors import InputMissingError, QuantityError
-from doseledger.kinetics import CurveFit, Cycle, RegionPrior, class_of, fit_curve, learn, single_time_point
+from doseledger.kinetics import POPULATION, CurveFit, Cycle, RegionPrior, class_of, fit_curve, learn, single_time_point
 from doseledger.kinetics.curves import SMALLEST_SHARE, Samples, check_samples
+from doseledger.kinetics.own_cycle import METHOD as OWN_CYCLE
 from doseledger.kinetics.own_cycle import EarlierCurve, from_other_cycle
 from doseledger.nuclides import nuclide
 from doseledger.steps.cohort_page import read_cohort_table
-from doseledger.steps.few_scans import OWN_CYCLE, POPULATION
 
 #: Scans of a cycle that is taken for the truth.
 FULL_SCANS: Final = 3
@@ -289,11 +289,15 @@ def _order(key: tuple[str, ...]) -> tuple[object, ...]:
 
 
 def _summary(key: tuple[str, ...], trials: Sequence[Trial]) -> Summary:
-    against = key[-1]
+    drug, region, schedule, method, against = key
     ratios = [trial.tia_mbq_h / trial.references[against] for trial in trials]
     held = [t.low_mbq_h <= t.references[against] <= t.high_mbq_h for t in trials]
     return Summary(
-        *key,
+        drug,
+        region,
+        schedule,
+        method,
+        against,
         patients=len({trial.patient for trial in trials}),
         n=len(trials),
         median_ratio=median(ratios),
