@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from doseledger.report import words
 from doseledger.report.figures import FAINT, INK, MUTED
 from doseledger.report.figures import render as draw_figure
-from doseledger.report.pages import Column, DataTable, Line, Picture, Row, data_table, label, render
+from doseledger.report.pages import Column, Picture, Row, data_table, label, render
 
 #: Words, colour and marker of each method.
 METHODS: Final[dict[str, tuple[str, str, str]]] = {
@@ -55,7 +55,7 @@ def protocols_page(
     sections = [
         {
             "heading": f"{words.region(region)}, {words.tracer(drug)}, against {against}",
-            "table": _table([r for r in rows if _group(r) == (against, drug, region)]),
+            "table": data_table(_COLUMNS, [r for r in rows if _group(r) == (against, drug, region)]),
         }
         for against, drug, region in groups
     ]
@@ -73,17 +73,11 @@ def protocols_page(
 
 def _order(group: tuple[str, str, str]) -> tuple[Any, ...]:
     against, drug, region = group
-    return against, drug, words.region_order(region)
+    return against, drug, region != "kidney", words.region_order(region)
 
 
 def _group(row: Row) -> tuple[str, str, str]:
     return row["against"], row["radiopharmaceutical"], row["region"]
-
-
-def _table(rows: Sequence[Row]) -> DataTable:
-    table = data_table(_COLUMNS, rows)
-    # A rule before each new schedule reads better than its name in every line.
-    return DataTable(table.columns, tuple(Line(line.cells) for line in table.lines))
 
 
 def _picture(rows: Sequence[Row], groups: Sequence[tuple[str, str, str]]) -> Picture:
