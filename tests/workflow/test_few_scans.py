@@ -7,9 +7,11 @@ from math import log
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from doseledger.cli import app
 from doseledger.cohort import Row
-from doseledger.io.priors import write_prior
+from doseledger.io.priors import read_prior, write_prior
 from doseledger.io.tables import read_rows
 from doseledger.kinetics import PopulationPrior, RegionPrior
 from doseledger.steps.cohort_page import read_cohort_table
@@ -90,3 +92,37 @@ def test_one_scan_takes_another_cycle_and_a_new_prior_computes_that_cycle_again(
     prior_file(cohort.config.parent / "prior.json", 70.0)
     again = {"kinetics": 1, "dose": 1, "course": 1, "compact": 1, "cohort_page": 1, "all": 1}
     assert cohort.planned() == again
+
+
+def test_commands_about_curves_read_a_finished_cohort(micro: Cohort, tmp_path: Path) -> None:
+    truth = str(micro.config.parent / "truth")
+    prior, sheet, page = (str(tmp_path / name) for name in ("prior.json", "curve_models.tsv", "protocols.html"))
+    for command in (
+        ["population", str(micro.config), "--out", prior],
+        ["select-models", str(micro.config), "--out", sheet],
+        ["protocols", str(micro.config), "--out", page, "--truth", truth],
+    ):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output
+        # What a person has looked at is never overwritten.
+        assert command[0] == "protocols" or CliRunner().invoke(app, command).exit_code == 2
+    learnt = read_prior(prior)
+    assert {(entry.region, entry.n_patients) for entry in learnt.entries} >= {("kidney", 2), ("liver", 2)}
+    # One cycle of three scans or more at each site: too few to choose anything.
+    assert (tmp_path / "curve_models.tsv").read_text().count("\n") == 1
+    assert "| Lu177-DOTATATE | kidney | truth | full | full |" in done.output
+    assert (tmp_path / "protocols.csv").exists()
+
+
+def test_the_rule_population_waits_for_the_cohort_alone(micro: Cohort) -> None:
+    done = micro.call(
+        "snakemake",
+        *("population", "--dry-run", "--quiet", "host", "--cores", "2", "--profile", "none"),
+        *("--configfile", str(micro.config), "--directory", str(micro.folder / "work")),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    assert [line.split() for line in lines if line.startswith(("population ", "total "))][:2] == [
+        ["population", "1"],
+        ["total", "1"],
+    ]
