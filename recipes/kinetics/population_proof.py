@@ -327,8 +327,8 @@ def federate(key: tuple[str, str], model: str) -> list[tuple[float, float, float
 def federation_table() -> list[str]:
     lines = [
         "",
-        f"**Sites that keep their patients** ({FEDERATED_PATIENTS} patients, {FEDERATED_SITES} sites): merged summaries "
-        "against the pooled patients; largest difference over the scan times, %",
+        f"**Sites that keep their patients** ({FEDERATED_PATIENTS} patients, {FEDERATED_SITES} sites): merged "
+        "summaries against the pooled patients; largest difference over the scan times, %",
         "",
         "| model | radiopharmaceutical | region | ln(TIA/A), first round | its spread | half-life | "
         "third round: ln(TIA/A) | its spread | half-life |",

@@ -56,7 +56,7 @@ class LogShape:
         if self.uptake is not None:
             # Nothing cancels when the rates are close: m - l_i is known by itself.
             shapes = shapes * -np.expm1(-(self.uptake[..., None] - self.rates)[..., None] * times_h[..., None, :])
-        return np.maximum((self.weights[..., None] * shapes).sum(axis=-2), VANISHED)
+        return np.asarray(np.maximum((self.weights[..., None] * shapes).sum(axis=-2), VANISHED))
 
     def integral(self, from_h: float = 0.0) -> Array:
         """Integral of g from a time to infinity, ``(...,)``, h."""
