@@ -20,7 +20,8 @@ from doseledger.kinetics.own_cycle import EarlierCurve
 from doseledger.phantom.cycle import draw_cycle
 from doseledger.phantom.design import patient_label, site_named
 from doseledger.phantom.patients import draw_patient, stream
-from doseledger.steps.protocols import FULL, ONE_SCAN, TWO_SCANS, FullCycle, Summary, samples_of, study, write_all
+from doseledger.steps.protocol_tables import write_all
+from doseledger.steps.protocols import FULL, ONE_SCAN, TWO_SCANS, FullCycle, Summary, samples_of, study
 
 SEED: Final = 16
 PATIENTS: Final = 30

@@ -19,7 +19,8 @@ from doseledger.io.sheets import read_sheet
 from doseledger.io.tables import table, write_table
 from doseledger.kinetics import PopulationPrior, RegionPrior, fit_curve
 from doseledger.steps.population import PRIOR_FILE, learn_prior, why_left_out
-from doseledger.steps.protocols import FULL, cohort_cycles, schedule_of, study, write_all
+from doseledger.steps.protocol_tables import write_all
+from doseledger.steps.protocols import FULL, cohort_cycles, schedule_of, study
 from doseledger.steps.select_models import select_models, source
 from doseledger.steps.stage import run_stage, write_json
 

@@ -59,11 +59,14 @@ def protocols(
     ] = None,
 ) -> None:
     """Say what fewer scans would have cost: every cycle with scans left out, by every method for one and two scans."""
+    from doseledger.steps import protocol_tables
     from doseledger.steps import protocols as study
 
     plan = read_plan(config)
     cycles = study.cohort_cycles(plan, truth)
     summaries = study.study(cycles)
-    typer.echo(study.text_table(summaries))
-    for path in study.write_all(summaries, out, cohort=plan.cohort, origins=[plan.data_origin], cycles=len(cycles)):
+    typer.echo(protocol_tables.text_table(summaries))
+    for path in protocol_tables.write_all(
+        summaries, out, cohort=plan.cohort, origins=[plan.data_origin], cycles=len(cycles)
+    ):
         typer.echo(f"written: {path}")

@@ -154,7 +154,8 @@ def source(selection: Selection) -> str:
     comparison = selection.comparison
     weights = ", ".join(f"{name} {weight:.3f}" for name, weight in sorted(comparison.weights.items(), key=_by_weight))
     text = f"select-models: {comparison.n_cycles} cycles, {comparison.n_scans} scans of class {selection.region_class}"
-    text += f"; Akaike weights {weights}"
+    if weights:
+        text += f"; Akaike weights {weights}"
     if selection.model != selection.best:
         text += f"; {selection.best} has more parameters than single cycles can carry"
     return text
