@@ -73,6 +73,8 @@ class Cycle:
     base: str
     review: tuple[Row, ...] = ()
     curve_models: tuple[Row, ...] = ()
+    blood_samples: tuple[Row, ...] = ()
+    person: Row | None = None
     problems: tuple[Row, ...] = ()
 
     @property
@@ -110,8 +112,11 @@ class Cycle:
                 "curve_models": _pick(self.curve_models, "region", "model", "uptake_half_life_h", "uptake_ln_sd"),
                 "scans": _pick(self.scans, "time_point", "camera"),
                 "cameras": [{k: v for k, v in c.items() if k in _BLUR or "recovery" in k} for c in self.cameras],
+                "blood_samples": list(self.blood_samples),
             },
             "dose": {
+                # Of the patient only what the mass of the red marrow follows from.
+                "person": {k: (self.person or {}).get(k) for k in ("sex", "mass_kg")},
                 "administration": self.administration,
                 "scans": _pick(self.scans, "time_point", "camera"),
                 "cameras": _pick(self.cameras, "camera", "fwhm_mm", "u_calibration_rel"),

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 PLANS: Final = ".plans"
 #: Layout of a kept plan: what was kept by code with another one is not read.
-PLAN_LAYOUT: Final = 2
+PLAN_LAYOUT: Final = 3
 #: How an empty cell is written; "n/a" is the convention of BIDS.
 EMPTY_CELLS: Final = frozenset({"", "n/a"})
 _KEY_COLUMNS: Final = ("site", "patient", "cycle")
 #: No name or path holds one.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_UNIT_SUFFIX: Final = re.compile(r"_(g|k|m)?(bq|gy|min|s|h|mm|cm|kg|g|years|us|rel|mbq)$")
+_UNIT_SUFFIX: Final = re.compile(r"_(g|k|m)?(bq_per_ml|bq|gy|min|s|h|mm|cm|kg|g|years|us|rel|mbq)$")
 
 
 def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
@@ -92,6 +92,7 @@ def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
 
 
 def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
+    persons = {(p["site"], p["patient"]): p for p in data["patients"]}
     cycles = (
         Cycle(
             site=c["site"],
@@ -105,6 +106,8 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             base=str(base),
             review=tuple(c["review"]),
             curve_models=tuple(c["curve_models"]),
+            blood_samples=tuple(c["blood_samples"]),
+            person=persons.get((c["site"], c["patient"])),
             problems=tuple(c["problems"]),
         )
         for c in data["cycles"]
@@ -114,7 +117,7 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
         results=results,
         settings=data["settings"],
         cycles={c.key: c for c in cycles},
-        patients={(p["site"], p["patient"]): p for p in data["patients"]},
+        patients=persons,
         limits=tuple(data["limits"]),
         phantom_qc=tuple(data["phantom_qc"]),
         base=base,
@@ -138,7 +141,8 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     patients = _Sheet(paths.get("patients"), models.Patient, unique=("site", "patient"))
     review = _Sheet(paths.get("review"), models.Review, unique=("site", "patient", "cycle", "time_point"))
     curve_models = _Sheet(paths.get("curve_models"), models.CurveModel, unique=("radiopharmaceutical", "region"))
-    for sheet in (scans, administrations, review):
+    blood = _Sheet(paths.get("blood_samples"), models.BloodSample)
+    for sheet in (scans, administrations, review, blood):
         sheet.require_keys()
 
     keys = sorted({*scans.keys(), *administrations.keys()})
@@ -149,12 +153,17 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     shared += curve_models.problems
     # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
     shared += [record(e) for e in _strays(review, scans, paths)]
+    shared += [record(e) for e in _blood_strays(blood, keys, paths)]
+    needs_haematocrit = config.dose.marrow.blood_ratio == "haematocrit"
     cycles = []
     for key in keys:
         own_scans = sorted(scans.rows_of(key), key=lambda r: int(r["time_point"]))
         problems = [*scans.problems_of(key), *administrations.problems_of(key), *review.problems_of(key), *shared]
         administration = next(iter(administrations.rows_of(key)), None)
         problems += [record(e) for e in _defects(key, own_scans, administration, administrations, cameras, paths)]
+        problems += blood.problems_of(key)
+        samples, unusable_samples = _samples(blood.rows_of(key), administration, paths, needs_haematocrit)
+        problems += unusable_samples
         cycles.append(
             {
                 "site": key[0],
@@ -165,6 +174,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
                 "scans": own_scans or [{"time_point": 1, "defective": True}] * bool(scans.problems_of(key)),
                 "cameras": [c for c in cameras.rows if c["site"] == key[0]],
                 "review": review.rows_of(key),
+                "blood_samples": samples,
                 "curve_models": [
                     row
                     for row in curve_models.rows
@@ -230,6 +240,33 @@ def _strays(review: _Sheet, scans: _Sheet, paths: Mapping[str, Path]) -> Iterato
                 expected="site, patient, cycle and time_point of a scan",
                 remedy="Correct the key of the row.",
             )
+
+
+def _blood_strays(blood: _Sheet, keys: Sequence[Key], paths: Mapping[str, Path]) -> Iterator[DoseledgerError]:
+    for key in sorted(blood.keys() - set(keys)):
+        yield SheetError(
+            "a blood sample is of a cycle that the other sheets do not have",
+            path=paths["blood_samples"].name,
+            tag="cycle",
+            value=" ".join(str(v) for v in key),
+            expected="site, patient and cycle of an administration",
+            remedy="Correct the key of the row.",
+        )
+
+
+def _samples(
+    rows: list[Row], administration: Row | None, paths: Mapping[str, Path], needs_haematocrit: bool
+) -> tuple[list[Row], list[Row]]:
+    """Blood samples of a cycle, and why they must not be used; without an administration they have no time."""
+    if not rows or administration is None:
+        return [], []
+    from doseledger.io.blood_samples import checked_samples
+
+    path = paths["blood_samples"].name
+    try:
+        return checked_samples(rows, administration, path, needs_haematocrit=needs_haematocrit), []
+    except DoseledgerError as error:
+        return [], [record(error)]
 
 
 def _defects(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from doseledger.io.tables import is_leading
 from doseledger.report import methods, words
 from doseledger.report.figures import BQ_PER_KBQ, CycleSlices
 from doseledger.report.pages import (
@@ -243,7 +244,7 @@ def _common_flags(rows: Sequence[Row]) -> list[str]:
 
 def _other_analyses(rows: Sequence[Row]) -> DataTable:
     primary = {(row["cycle"], row["region"]): row["absorbed_dose_gy"] for row in rows if row["is_primary"]}
-    others = sorted((row for row in rows if not row["is_primary"]), key=cycle_region)
+    others = sorted((row for row in rows if not is_leading(row)), key=cycle_region)
     return data_table(
         _OTHER_ANALYSES, [{**row, "primary_gy": primary.get((row["cycle"], row["region"]))} for row in others]
     )
