@@ -135,8 +135,8 @@ def self_dose_gy(tia_mbq_h: float, marrow_g: float, nuclide: str) -> float:
 
     Examples
     --------
-    >>> round(self_dose_gy(16238.1, 1170.0, "Lu-177"), 4)
-    0.6749
+    >>> round(self_dose_gy(16238.1, 1170.0, "Lu-177"), 3)
+    0.675
     """
     if nuclide not in KNOWN_NUCLIDES:
         raise NuclideError(
