@@ -27,6 +27,7 @@ from doseledger.io.nifti import write_sidecar
 from doseledger.io.tables import is_leading, write_rows
 from doseledger.nuclides import nuclide
 from doseledger.regions import RegionSpec
+from doseledger.report.sums import sum_charts, sums_by_region
 from doseledger.statistics.region import region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty
 from doseledger.steps import course
@@ -34,6 +35,7 @@ from doseledger.steps.layout import BLOOD_SAMPLES, LABELS
 from doseledger.steps.marrow_rows import marrow_rows, vertebra_flags
 from doseledger.steps.organ_rows import Result
 from doseledger.steps.stage import Job
+from doseledger.summary import _marrow_against_truth
 
 KEY = {"site": "A", "patient": "P1", "cycle": 1}
 GRID = Grid((2, 2, 2), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
@@ -363,3 +365,43 @@ def test_a_cycle_with_the_other_method_alone_makes_a_sum_incomplete_and_fills_no
         "complete",
         pytest.approx(0.5),
     )
+
+
+# Shown --------------------------------------------------------------------------------------------
+
+
+def test_a_page_joins_the_limits_of_one_method_and_never_two_methods() -> None:
+    row = {"site": "A", "patient": "P1", "region": RED_MARROW, "limit_gy": 2.0, "cumulative_status": "complete"}
+    row |= {"cycles_given": 1, "cycles_counted": 1, "cycles_imputed": 0, "limit_quantity": "absorbed_dose"}
+    row |= {"cumulative_bed_gy": None, "prior_dose_gy": None}
+    rows = [
+        row | {"marrow_method": "image", "cumulative_dose_gy": 0.4},
+        row | {"marrow_method": "image", "cumulative_dose_gy": 0.4, "limit_gy": 3.0},
+        row | {"marrow_method": "blood", "cumulative_dose_gy": 0.2},
+    ]
+    joined = sums_by_region(rows)
+    assert [(r["marrow_method"], len(r["limits"])) for r in joined] == [("blood", 1), ("image", 2)]
+    captions = [picture.caption for picture in sum_charts(joined)]
+    assert captions == [
+        "Red marrow (blood): cumulative absorbed dose, Gy.",
+        "Red marrow (image): cumulative absorbed dose, Gy.",
+    ]
+
+
+def test_each_method_is_held_against_its_own_truth(tmp_path: Path) -> None:
+    truth = "site,patient,cycle,marrow_method,mass_g,marrow_factor,tia_mbq_h,dose_self_gy\n"
+    (tmp_path / "marrow_truth.csv").write_text(f"{truth}A,P1,1,image,1170,0.6,1,0.2\nA,P1,1,blood,1170,1,1,0.1\n")
+    key = {"site": "A", "patient": "P1", "cycle": 1, "region": RED_MARROW}
+    doses = [
+        key
+        | {"marrow_method": "image", "absorbed_dose_gy": 0.31, "cross_dose_gy": 0.05}
+        | {"dose_low_gy": 0.2, "dose_high_gy": 0.4},
+        key
+        | {"marrow_method": "blood", "absorbed_dose_gy": 0.08, "cross_dose_gy": None}
+        | {"dose_low_gy": 0.07, "dose_high_gy": 0.09},
+        key | {"region": "liver", "marrow_method": None},
+    ]
+    _, blood, image = _marrow_against_truth(doses, tmp_path).splitlines()
+    assert blood.split() == ["A", "blood", "1", "0.080", "0.000", "0.800", "0.800-0.800", "0", "of", "1"]
+    assert image.split() == ["A", "image", "1", "0.310", "0.050", "1.300", "1.300-1.300", "1", "of", "1"]
+    assert _marrow_against_truth(doses[2:], tmp_path) == "none"

@@ -56,7 +56,7 @@ def red_marrow_mass_g(sex: str | None = None, mass_kg: float | None = None) -> f
 
     Examples
     --------
-    >>> red_marrow_mass_g(), red_marrow_mass_g("F", 66.0)
+    >>> red_marrow_mass_g(), round(red_marrow_mass_g("F", 66.0), 3)
     (1170.0, 990.0)
     """
     person = REFERENCE_PERSONS.get(sex or "M", REFERENCE_PERSONS["M"])

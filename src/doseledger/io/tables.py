@@ -240,7 +240,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("laterality", _TEXT, "", "left, right or null"),
             _LESION,
             ("analysis_id", _TEXT, "", "SHA-256 of the method columns, 16 digits"),
-            ("is_primary", _FLAG, "", "Exactly one per site x patient x cycle x region"),
+            ("is_primary", _FLAG, "", "Exactly one per site x patient x cycle x region; of red marrow, one of its methods"),
             ("administered_mbq", _REAL, "MBq", "Measured minus residual activity"),
             ("n_timepoints", _INT, "", "Scans of the cycle used"),
             ("protocol", _TEXT, "", "mtp (three or more), 2tp or stp"),
