@@ -183,7 +183,7 @@ def exact(times_h: list[float]) -> list[dict[str, Any]]:
     """1.85 MBq in 1 mL, 80 % with 1.5 h and 20 % with 20 h."""
     values = [1.85 * (0.8 * 0.5 ** (t / 1.5) + 0.2 * 0.5 ** (t / 20.0)) for t in times_h]
     return [
-        {"time_h": t, "activity_mbq": a, "u_activity_rel": 0.03, "u_calibration_rel": 0.02, "haematocrit": None}
+        {"time_h": t, "activity_mbq": a, "u_concentration_rel": 0.03, "u_calibration_rel": 0.02, "haematocrit": None}
         for t, a in zip(times_h, values, strict=True)
     ]
 

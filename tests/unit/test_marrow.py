@@ -105,8 +105,8 @@ def found_rows(
         folder.mkdir(exist_ok=True)
     write_sidecar(segment / LABELS, {"regions": [vars(RegionSpec(1, "lumbar_marrow", "marrow"))]})
     write_rows(kinetics, "curve", [KEY | CURVE] if blood else [])
-    points = [{"time_point": 1, "region": "blood", "time_h": 1.0, "activity_mbq": 0.1, "u_activity_mbq": 0.003}]
-    write_rows(kinetics, "region_activity", [KEY | p for p in points])
+    sample = {"sample": 1, "time_h": 1.0, "concentration_bq_per_ml": 1e5, "u_concentration_rel": 0.03}
+    write_rows(kinetics, "blood_sample", [KEY | sample])
     facts = {"n_samples": 6, "u_calibration_rel": 0.02, "haematocrit": 0.42, "matrix": "blood"}
     if blood:
         write_sidecar(kinetics / BLOOD_SAMPLES, facts)

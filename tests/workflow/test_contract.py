@@ -168,9 +168,12 @@ def test_red_marrow_has_a_row_and_a_sum_by_each_method_and_none_by_both(micro: C
     assert sums["A", "blood"]["cumulative_dose_gy"] == blood["absorbed_dose_gy"]
     total = sum(by_method["B", cycle, "image"]["absorbed_dose_gy"] for cycle in (1, 2))
     assert sums["B", "image"]["cumulative_dose_gy"] == pytest.approx(total)
+    samples: list[Row] = rows(micro, "blood_sample")
+    assert [(r["site"], r["cycle"], r["sample"]) for r in samples] == [("A", 1, n) for n in range(1, 7)]
     (curve,) = [r for r in rows(micro, "curve") if r["region"] == "blood" and r["chosen"]]
     assert (curve["site"], curve["model"], curve["n_timepoints"]) == ("A", "bi", 6)
     page = (micro.results / "site-A/sub-P1/course/index.html").read_text()
+    assert "Blood (1 mL), cycle 1" in page
     assert "Red marrow (image)" in page
     assert "Red marrow (blood)" in page
 

@@ -67,7 +67,7 @@ def checked_samples(
             {
                 "time_h": after_start_h - administration["infusion_min"] / 2.0 / MIN_PER_HOUR,
                 "activity_mbq": whole_blood(concentration, row["matrix"], haematocrit),
-                "u_activity_rel": row["u_concentration_rel"],
+                "u_concentration_rel": row["u_concentration_rel"],
                 "u_calibration_rel": row["u_calibration_rel"],
                 "haematocrit": haematocrit,
                 "matrix": row["matrix"],

@@ -48,7 +48,7 @@ def _schema(row: str, columns: Sequence[_Column]) -> pa.Schema:
 _SITE: _Column = ("site", _TEXT, "", "Site pseudonym, from the sheet")
 _PATIENT: _Column = ("patient", _TEXT, "", "Patient pseudonym, unique within the site")
 _CYCLE: _Column = ("cycle", _INT, "", "Treatment cycle, counted from 1")
-_TIME_POINT: _Column = ("time_point", _INT, "", "Scan within the cycle, in order of time, from 1; of blood, the sample")
+_TIME_POINT: _Column = ("time_point", _INT, "", "Scan within the cycle, in order of time, from 1")
 _REGION: _Column = ("region", _TEXT, "", "Region name, e.g. kidney_left, kidneys, liver, lesion_1")
 _FLAGS: _Column = ("flags", _TEXTS, "", "What a reader must know before using the row")
 _ORIGIN: _Column = ("data_origin", _TEXT, "", "patient or virtual")
@@ -184,15 +184,32 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
                 "activity_mbq",
                 _REAL,
                 "MBq",
-                "At scan start, without recovery correction; of blood, in 1 mL",
+                "Activity at scan start, as measured, without recovery correction",
             ),
             ("u_activity_mbq", _REAL, "MBq", "Random standard uncertainty, the part that varies between scans"),
             ("recovery_coefficient", _REAL, "1", "Measured over corrected activity; null if not corrected"),
             ("activity_corrected_mbq", _REAL, "MBq", "Activity divided by the recovery; null if not corrected"),
             ("method", _TEXT, "", "Correction for blur: none, gtm, spheres, surface, or mixed"),
-            ("curve_source", _TEXT, "", "own_mask, reference_mask or blood_samples"),
+            ("curve_source", _TEXT, "", "own_mask or reference_mask"),
             _ORIGIN,
             _FLAGS,
+            _VERSION,
+        ],
+    ),
+    "blood_sample": _schema(
+        "blood sample",
+        [
+            _SITE,
+            _PATIENT,
+            _CYCLE,
+            ("sample", _INT, "", "Sample within the cycle, in order of time, from 1"),
+            ("time_h", _REAL, "h", "Time of the sample after mid-injection"),
+            ("concentration_bq_per_ml", _REAL, "Bq mL-1", "Activity concentration of whole blood at that time"),
+            ("u_concentration_rel", _REAL, "1", "Random relative standard uncertainty, as declared"),
+            ("u_calibration_rel", _REAL, "1", "Relative standard uncertainty of the counter, as declared"),
+            ("matrix", _TEXT, "", "What was counted: blood or plasma"),
+            ("haematocrit", _REAL, "1", "Of the cycle; null if not declared"),
+            _ORIGIN,
             _VERSION,
         ],
     ),
@@ -240,7 +257,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("laterality", _TEXT, "", "left, right or null"),
             _LESION,
             ("analysis_id", _TEXT, "", "SHA-256 of the method columns, 16 digits"),
-            ("is_primary", _FLAG, "", "Exactly one per site x patient x cycle x region; of red marrow, one of its methods"),
+            ("is_primary", _FLAG, "", "Exactly one per site x patient x cycle x region"),
             ("administered_mbq", _REAL, "MBq", "Measured minus residual activity"),
             ("n_timepoints", _INT, "", "Scans of the cycle used"),
             ("protocol", _TEXT, "", "mtp (three or more), 2tp or stp"),
@@ -463,7 +480,7 @@ def is_leading(row: Mapping[str, Any]) -> bool:
 def sort_keys(schema: pa.Schema) -> list[tuple[str, str]]:
     """Columns that order the rows of a table: keys first, then what makes rows unique."""
     unique = (
-        *("model", "analysis_id", "marrow_method", "lesion_id", "stage", "limit_quantity"),
+        *("sample", "model", "analysis_id", "marrow_method", "lesion_id", "stage", "limit_quantity"),
         *("camera", "phantom", "days_after_first"),
     )
     return [(name, "ascending") for name in (*_KEYS, *unique) if name in schema.names]

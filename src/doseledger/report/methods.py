@@ -17,7 +17,6 @@ _MASS_SOURCES: Final[dict[str, str]] = {
 _CURVE_SOURCES: Final[dict[str, str]] = {
     "own_mask": "outlines of each scan's own",
     "reference_mask": "the outline of the reference scan carried to all scans",
-    "blood_samples": "blood samples (at their own times)",
 }
 
 

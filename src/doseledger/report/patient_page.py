@@ -31,7 +31,7 @@ from doseledger.report.pages import (
     render,
     stopped,
 )
-from doseledger.report.patient_figures import curve_groups, cycle_view, histogram_views, marks_of
+from doseledger.report.patient_figures import blood_points, curve_groups, cycle_view, histogram_views, marks_of
 from doseledger.report.sums import limit_text, sum_charts, sums_by_region
 
 _ADMINISTRATION: Final = (
@@ -172,7 +172,7 @@ def patient_page(
         views=[cycle_view(item, marks) for item in sorted(slices, key=lambda item: item.cycle)],
         administrations=data_table(_ADMINISTRATION, rows["administration"]),
         acquisitions=data_table(_ACQUISITION, rows["acquisition"]),
-        curves=curve_groups(rows["region_activity"], rows["curve"]),
+        curves=curve_groups([*rows["region_activity"], *blood_points(rows["blood_sample"])], rows["curve"]),
         doses=_dose_table(rows),
         common_flags=words.flags(_common_flags(primary_rows(rows["organ_dose"]))),
         at_bound=any(row["rate_at_bound"] for row in primary_rows(rows["organ_dose"])),

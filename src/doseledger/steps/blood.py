@@ -12,6 +12,7 @@ from doseledger.cohort import Row
 from doseledger.io.nifti import read_sidecar
 from doseledger.kinetics import CurveFit, ModelComparison, compare_models, exponentials
 from doseledger.steps.layout import BLOOD_SAMPLES
+from doseledger.units import BQ_PER_MBQ
 
 #: Curve of blood after an injection; with too few samples for it one exponential.
 MODEL: Final = "bi"
@@ -40,7 +41,7 @@ def blood_curve(samples: Sequence[Row], half_life_h: float, model: str | None) -
             [s["time_h"] for s in samples],
             [s["activity_mbq"] for s in samples],
             half_life_h=half_life_h,
-            u_activity_mbq=[s["u_activity_rel"] * s["activity_mbq"] for s in samples],
+            u_activity_mbq=[s["u_concentration_rel"] * s["activity_mbq"] for s in samples],
             model=name,
         )
 
@@ -63,17 +64,12 @@ def share_before(fit: CurveFit, time_h: float) -> float:
     return before / fit.tia_mbq_h
 
 
-def blood_activity_rows(samples: Sequence[Row]) -> list[dict[str, Any]]:
-    """Columns of ``region_activity``: 1 mL of blood at each sample, which stands in the place of the time point."""
+def blood_sample_rows(samples: Sequence[Row]) -> list[dict[str, Any]]:
+    """Columns of ``blood_sample``."""
+    kept = ("time_h", "u_concentration_rel", "u_calibration_rel", "matrix", "haematocrit")
     return [
-        {
-            "time_point": number,
-            "time_h": sample["time_h"],
-            "activity_mbq": sample["activity_mbq"],
-            "u_activity_mbq": sample["u_activity_rel"] * sample["activity_mbq"],
-            "method": "none",
-            "curve_source": CURVE_SOURCE,
-        }
+        {"sample": number, "concentration_bq_per_ml": sample["activity_mbq"] * BQ_PER_MBQ}
+        | {column: sample[column] for column in kept}
         for number, sample in enumerate(samples, start=1)
     ]
 

@@ -14,7 +14,7 @@ from doseledger.regions import sums_of
 from doseledger.report.patient_page import patient_page
 from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate, impute
 from doseledger.statistics.response import volume_response
-from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_rows
+from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, finished_cycles, outcome_rows
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
 from doseledger.steps.lesion_names import with_patient_names, write_lesion_names
@@ -42,7 +42,7 @@ def step(job: Job) -> None:
     }
     for name, rows in tables.items():
         write_rows(job.out, name, rows)
-    for name in ("acquisition", "region", "region_activity", "curve", "organ_dose", "dvh"):
+    for name in STAGE_OF_TABLE:
         tables[name] = [row for cycle in cycles for row in cycle.rows(name)]
     # A sum of regions has no curve to be shown with its points.
     fitted = {row["region"] for row in tables["curve"]}

@@ -36,7 +36,7 @@ from doseledger.regions import (
     region_fractions,
     sums_of,
 )
-from doseledger.steps.blood import blood_activity_rows, blood_curve, blood_flags, facts_sidecar
+from doseledger.steps.blood import blood_curve, blood_flags, blood_sample_rows, facts_sidecar
 from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, BLOOD_SAMPLES, FAILED, RECOVERY, TIA_MAP, scan_file
 from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
@@ -90,11 +90,11 @@ def step(job: Job) -> None:
     write_sidecar(job.out / RECOVERY, sidecar(_corrections(fits, activities, recoveries, times)))
     samples = job.rows["blood_samples"]
     blood = _blood_curves(job, samples, half_life_h) if samples else []
+    write_rows(job.out, "blood_sample", [common | row for row in blood_sample_rows(samples)])
     write_rows(
         job.out,
         "region_activity",
-        [common | {"region": BLOOD, "flags": []} | row for row in blood_activity_rows(samples)]
-        + [
+        [
             common
             | {
                 "time_point": point,

@@ -259,6 +259,6 @@ def _dose_columns(
 
 def _samples_sha256(job: Job) -> str:
     """What reached a row of blood: its samples."""
-    rows = [r for r in read_rows(job.one("kinetics"), "region_activity") if r["region"] == BLOOD]
-    text = json.dumps([[r[k] for k in ("time_h", "activity_mbq", "u_activity_mbq")] for r in rows])
+    columns = ("time_h", "concentration_bq_per_ml", "u_concentration_rel")
+    text = json.dumps([[row[k] for k in columns] for row in read_rows(job.one("kinetics"), "blood_sample")])
     return hashlib.sha256(text.encode()).hexdigest()
