@@ -78,6 +78,8 @@ class Cycle:
     base: str
     review: tuple[Row, ...] = ()
     curve_models: tuple[Row, ...] = ()
+    blood_samples: tuple[Row, ...] = ()
+    person: Row | None = None
     problems: tuple[Row, ...] = ()
     #: Name, SHA-256 and entries of the radiopharmaceutical; None where the kinetics of the cycle do not read it.
     prior: Row | None = None
@@ -118,8 +120,11 @@ class Cycle:
                 "prior": self.prior,
                 "scans": _pick(self.scans, "time_point", "camera"),
                 "cameras": [{k: v for k, v in c.items() if k in _BLUR or "recovery" in k} for c in self.cameras],
+                "blood_samples": list(self.blood_samples),
             },
             "dose": {
+                # Of the patient only what the mass of the red marrow follows from.
+                "person": {k: (self.person or {}).get(k) for k in ("sex", "mass_kg")},
                 "administration": self.administration,
                 "scans": _pick(self.scans, "time_point", "camera"),
                 "cameras": _pick(self.cameras, "camera", "fwhm_mm", "u_calibration_rel"),

@@ -9,6 +9,8 @@ from typing import Any, Final
 import pandas as pd
 
 from doseledger.cohort import Row
+from doseledger.dose.marrow import RED_MARROW
+from doseledger.io.tables import is_leading
 from doseledger.steps.cohort_page import read_cohort_table
 from doseledger.steps.layout import PAGE
 
@@ -20,12 +22,14 @@ KEYS: Final = ["site", "patient", "cycle", "region"]
 def summary_text(results: Path, truth: Path | None, *, scans: bool = False) -> str:
     """Organ doses, refusals and pages of a finished cohort; with `scans` what they rest on."""
     cohort = results / "cohort"
-    doses = [row for row in read_cohort_table(cohort, "organ_dose") if row["is_primary"]]
+    # Of red marrow one row by each method: they are shown beside each other, and never joined.
+    doses = [row for row in read_cohort_table(cohort, "organ_dose") if is_leading(row)]
     outcomes = read_cohort_table(cohort, "stage_outcome")
     sections = _scan_sections(cohort) if scans else []
     sections += ["Organ doses (primary analysis)", _table(_dose_lines(doses))]
     if truth is not None:
         sections += ["Dose against truth", _against_truth(doses, truth)]
+        sections += ["Red marrow against truth, each method against its own", _marrow_against_truth(doses, truth)]
     sections += ["Refused, failed or missing", _reasons(outcomes)]
     sections += ["Pages", f"cohort    {results / 'cohort_page' / PAGE}"]
     sections += [f"patient   {page}" for page in sorted(results.glob(f"site-*/sub-*/course/{PAGE}"))]
@@ -39,7 +43,7 @@ def _dose_lines(doses: Sequence[Row]) -> list[dict[str, Any]]:
             "site": row["site"],
             "patient": row["patient"],
             "cycle": row["cycle"],
-            "region": row["region"],
+            "region": _named(row),
             "scans": row["n_timepoints"],
             "dose_Gy": f"{row['absorbed_dose_gy']:.2f}",
             "95_%_Gy": f"{row['dose_low_gy']:.2f}-{row['dose_high_gy']:.2f}",
@@ -49,6 +53,11 @@ def _dose_lines(doses: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for row in doses
     ]
+
+
+def _named(row: Row) -> str:
+    """Region, with the method where there are several."""
+    return f"{row['region']} ({row['marrow_method']})" if row["marrow_method"] else str(row["region"])
 
 
 def _scan_sections(cohort: Path) -> list[str]:
@@ -107,6 +116,36 @@ def _against_truth(doses: Sequence[Row], folder: Path) -> str:
         "the electrons of the region's own decays, absorbed locally (truth/README.md)."
     )
     return f"{_table(lines)}\n{note}"
+
+
+def _marrow_against_truth(doses: Sequence[Row], folder: Path) -> str:
+    """Dose by own electrons over the true one, by site and method; the share of the red marrow is the patient's own."""
+    path = folder / "marrow_truth.csv"
+    columns = [*KEYS[:3], "marrow_method", "absorbed_dose_gy", "dose_low_gy", "dose_high_gy", "cross_dose_gy"]
+    rows = [{k: row[k] for k in columns} for row in doses if row["region"] == RED_MARROW]
+    if not rows or not path.exists():
+        return "none"
+    own = pd.DataFrame(rows, columns=columns)
+    both = own.merge(pd.read_csv(path), on=[*KEYS[:3], "marrow_method"])
+    cross = both["cross_dose_gy"].fillna(0.0).astype(float)
+    both["ratio"] = (both["absorbed_dose_gy"] - cross) / both["dose_self_gy"]
+    true_gy = both["dose_self_gy"] + cross
+    both["inside"] = both["dose_low_gy"].le(true_gy) & both["dose_high_gy"].ge(true_gy)
+    both["cross"] = cross
+    lines = [
+        {
+            "site": site,
+            "method": method,
+            "n": len(group),
+            "dose_Gy": f"{group['absorbed_dose_gy'].mean():.3f}",
+            "of_it_cross_Gy": f"{group['cross'].mean():.3f}",
+            "self/true": f"{group['ratio'].mean():.3f}",
+            "range": f"{group['ratio'].min():.3f}-{group['ratio'].max():.3f}",
+            "truth_in_95_%": f"{int(group['inside'].sum())} of {len(group)}",
+        }
+        for (site, method), group in both.groupby(["site", "marrow_method"])
+    ]
+    return _table(lines)
 
 
 def _reasons(outcomes: Sequence[Row]) -> str:

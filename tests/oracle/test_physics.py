@@ -23,6 +23,7 @@ from doseledger.activity.calibration import counts_to_bq_per_ml
 from doseledger.activity.dead_time import non_paralysable_factor, paralysable_factor, paralysable_observed_cps
 from doseledger.dose import compute_dose, density_from_hu
 from doseledger.dose.attenuation import TRANSFER, process_coefficients
+from doseledger.dose.marrow import marrow_to_blood_ratio, red_marrow_mass_g, self_dose_gy, tia_from_blood
 from doseledger.dose.media import AIR
 from doseledger.kinetics import CurveFit, fit_curve, single_time_point
 from doseledger.nuclides import nuclide
@@ -249,6 +250,22 @@ def _chain(label: str, name: str) -> dict[str, Callable[[], float]]:
     return {f"{label}_{kind}": lambda kind=kind: float(getattr(energy, kind)) for kind in kinds}
 
 
+def _blood_tia_per_ml() -> float:
+    """0.025 % of 7.4 GBq in 1 mL, 80 % with 1.5 h and 20 % with 20 h, through the fit of six exact samples."""
+    times = np.array([0.25, 0.75, 2.0, 5.0, 24.0, 72.0])
+    activity = 0.00025 * 7400.0 * (0.8 * 0.5 ** (times / 1.5) + 0.2 * 0.5 ** (times / 20.0))
+    return fit_curve(times, activity, half_life_h=LU177_H, model="bi").tia_mbq_h
+
+
+def _blood_marrow_gy(haematocrit: float | None) -> float:
+    tia = tia_from_blood(_blood_tia_per_ml(), ratio=marrow_to_blood_ratio(haematocrit), marrow_g=red_marrow_mass_g())
+    return self_dose_gy(tia, red_marrow_mass_g(), "Lu-177")
+
+
+def _marrow_s_mgy_per_mbq_s() -> float:
+    return self_dose_gy(1.0, 1170.0, "Lu-177") * 1e3 / SECONDS_PER_HOUR
+
+
 COMPUTE: Final[dict[str, Callable[[], float]]] = {
     **_energies("lu177", "Lu-177"),
     **_energies("y90", "Y-90"),
@@ -305,6 +322,11 @@ COMPUTE: Final[dict[str, Callable[[], float]]] = {
     "sphere_u_fit_rel": _Sphere.u_fit_rel,
     "sphere_sd_ln_dose_by_monte_carlo": _Sphere.sd_ln_dose,
     "sphere_u_dose_rel_if_the_covariance_is_forgotten": _Sphere.u_dose_forgotten_rel,
+    "red_marrow_tia_from_blood_mbq_h": lambda: tia_from_blood(_blood_tia_per_ml(), ratio=1.0, marrow_g=1170.0),
+    "red_marrow_s_value_mgy_per_mbq_s": _marrow_s_mgy_per_mbq_s,
+    "red_marrow_from_blood_gy": lambda: _blood_marrow_gy(None),
+    "red_marrow_from_blood_by_haematocrit_gy": lambda: _blood_marrow_gy(0.42),
+    "red_marrow_from_blood_over_that_by_haematocrit": lambda: _blood_marrow_gy(None) / _blood_marrow_gy(0.42),
 }
 
 

@@ -93,8 +93,11 @@ def test_every_stage_is_told_its_key_and_plain_data(stage: str) -> None:
         ({"administration": ADMINISTRATION | {"nuclide": "Y-90"}}, {"ingest", "kinetics", "dose"}),
         ({"problems": ({"what": "x"},)}, {"ingest"}),
         ({"curve_models": ({"region": "liver", "model": "bi"},)}, {"kinetics"}),
+        ({"blood_samples": ({"time_h": 1.0, "activity_mbq": 0.1},)}, {"kinetics"}),
+        ({"person": {"mass_kg": 80.0}}, {"dose"}),
+        ({"person": {"height_cm": 180.0}}, set()),
     ],
-    ids=lambda value: ", ".join(sorted(value)),
+    ids=lambda value: ", ".join(sorted(value)) or "none",
 )
 def test_a_stage_is_computed_again_only_for_what_it_reads(changed: dict[str, Any], told: set[str]) -> None:
     before, after = cycle("A", "P1", 1), cycle("A", "P1", 1, **changed)

@@ -167,8 +167,9 @@ def test_every_make_target_named_in_a_page_exists() -> None:
 # Numbers in the theory ----------------------------------------------------------------------------
 
 
-def test_the_examples_of_the_theory_give_what_they_say() -> None:
-    path = ROOT / "docs/theory.md"
+@pytest.mark.parametrize(("page", "at_least"), [("theory", 50), ("marrow", 5)])
+def test_the_examples_of_a_page_give_what_they_say(page: str, at_least: int) -> None:
+    path = ROOT / f"docs/{page}.md"
     text = text_of(path)
     globs: dict[str, Any] = {}
     examples = 0
@@ -181,7 +182,7 @@ def test_the_examples_of_the_theory_give_what_they_say() -> None:
         assert result.failed == 0, "".join(report)
         examples += result.attempted
         globs = test.globs
-    assert examples > 50
+    assert examples > at_least
 
 
 # Config and sheets --------------------------------------------------------------------------------

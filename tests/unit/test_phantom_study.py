@@ -17,6 +17,7 @@ import yaml
 from pydicom.dataset import Dataset
 
 from doseledger.errors import ForeignResultsError, QuantityError, UnknownNameError
+from doseledger.io.sheets import load_plan
 from doseledger.phantom import simulate
 from doseledger.phantom.design import refused_cycle, site_named
 from doseledger.phantom.patients import draw_patient
@@ -34,10 +35,13 @@ COLUMNS = {
     "sensitivity_geometry sensitivity_date sensitivity_basis detectors energy_window_kev dead_time_us",
     "regions": "source_name region kind sct_code laterality part_of alpha_beta_gy repair_half_time_h",
     "limits": "region quantity limit_gy source",
+    "blood_samples": "site patient cycle sample_time concentration_kbq_per_ml decay_reference matrix "
+    "u_concentration_rel u_calibration_rel haematocrit",
 }
 TRUTH_COLUMNS = {
     "organ_truth": "site patient cycle region mass_g volume_ml tia_mbq_h dose_local_gy absorbed_dose_gy u_mc_rel "
     "effective_half_life_h",
+    "marrow_truth": "site patient cycle marrow_method mass_g marrow_factor tia_mbq_h dose_self_gy",
     "activity_truth": "site patient cycle time_point region time_h activity_mbq",
     "pose_truth": "site patient cycle time_point shift_x_mm shift_y_mm shift_z_mm rotation_z_deg spect_minus_ct_z_mm "
     "spect_minus_ct_x_mm spect_minus_ct_y_mm spect_minus_ct_rotation_deg kidneys_spect_minus_ct_z_mm "
@@ -164,7 +168,7 @@ def moment(date: str, time: str) -> datetime:
 def test_the_same_arguments_give_the_same_bytes(single: Path, tmp_path: Path) -> None:
     simulate(tmp_path, sites=1, patients=1, cycles=1, seed=7, size="micro", plant_refusal=False)
     hashes = hashes_of(single)
-    assert len(hashes) == 4 * (28 + 24 + 1) + 12
+    assert len(hashes) == 4 * (28 + 24 + 1) + 14
     assert hashes_of(tmp_path) == hashes
 
 
@@ -432,6 +436,24 @@ def test_truth_rows_are_consistent(cohort: Path) -> None:
         "submandibular_right",
         "lumbar_marrow",
     }
+
+
+def test_one_site_takes_blood_and_its_samples_hold_the_true_curve(cohort: Path) -> None:
+    """The sheet makes a plan, and its samples, brought to mid-infusion, integrate to the truth within noise."""
+    plan = load_plan(yaml.safe_load((cohort / "config.yaml").read_text()), cohort)
+    assert {key[0] for key, cycle in plan.cycles.items() if cycle.blood_samples} == {"A"}
+    truth = {(r["site"], r["cycle"], r["marrow_method"]): r for r in rows_of(cohort / "truth" / "marrow_truth.csv")}
+    assert {method for _, _, method in truth} == {"image", "blood"}
+    for number in (1, 2):
+        samples = plan.cycle("A", "P1", number).blood_samples
+        assert [round(s["time_h"]) for s in samples[1:]] == [1, 2, 4, 24, 96]
+        assert plan.cycle("A", "P1", number).problems == ()
+        blood = truth["A", str(number), "blood"]
+        per_ml = float(blood["tia_mbq_h"]) / float(blood["mass_g"])
+        times = np.array([s["time_h"] for s in samples])
+        values = np.array([s["activity_mbq"] for s in samples])
+        # The integral between the samples alone is less than the whole, and most of it.
+        assert 0.5 < np.trapezoid(values, times) / per_ml < 1.6
 
 
 def test_no_times_outside_the_study(cohort: Path) -> None:

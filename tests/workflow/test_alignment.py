@@ -136,4 +136,5 @@ def test_a_time_point_that_cannot_be_registered_keeps_its_own_outlines(
     ratio = tia[inside] / first[inside]
     assert len(np.unique(ratio.round(2))) <= 2 * (1 + len({r for _, r in rows}))
     dose = run(plan, "dose", tmp_path, {"align": aligned, "kinetics": folder})
-    assert all("registration_failed" in r["flags"] for r in read_rows(dose, "organ_dose"))
+    imaged = [r for r in read_rows(dose, "organ_dose") if r["marrow_method"] != "blood"]
+    assert all("registration_failed" in r["flags"] for r in imaged)

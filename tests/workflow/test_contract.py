@@ -11,6 +11,7 @@ import yaml
 
 from doseledger import audit
 from doseledger.cohort import CYCLE_STAGES, Row, cycle_folder
+from doseledger.dose.marrow import RED_MARROW
 from doseledger.io.sheets import load_plan
 from doseledger.io.tables import read_rows
 from doseledger.nuclides import nuclide
@@ -34,6 +35,11 @@ def rows(cohort: Cohort, table: str) -> list[dict[str, object]]:
 
 def outcomes(cohort: Cohort) -> dict[tuple[object, ...], dict[str, object]]:
     return {(r["site"], r["patient"], r["cycle"], r["stage"]): r for r in rows(cohort, "stage_outcome")}
+
+
+def mapped(cohort: Cohort) -> list[Row]:
+    """Doses that a map was averaged for: all but those of red marrow."""
+    return [row for row in rows(cohort, "organ_dose") if row["region"] != RED_MARROW]
 
 
 def test_refused_cycle_flows_on_as_rows(micro: Cohort) -> None:
@@ -98,7 +104,7 @@ def test_the_same_patient_label_at_two_sites_stays_apart(micro: Cohort) -> None:
 
 def test_a_corrected_dose_stands_beside_the_measured_one_and_is_primary(micro: Cohort) -> None:
     by_region: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows(micro, "organ_dose"):
+    for row in mapped(micro):
         by_region.setdefault((row["site"], row["cycle"], row["region"]), []).append(row)
     corrected = {key: pair for key, pair in by_region.items() if len(pair) == 2}
     assert {key[2] for key in corrected} >= {"kidney_left", "kidney_right", "kidneys", "liver", "spleen", "lesion_1"}
@@ -121,7 +127,7 @@ def test_a_corrected_dose_stands_beside_the_measured_one_and_is_primary(micro: C
         assert primary["u_recovery_rel"] < measured["u_recovery_rel"]
     histograms = rows(micro, "dvh")
     assert {r["partial_volume_method"] for r in histograms} == {"none"}
-    assert {r["analysis_id"] for r in histograms} == {r["analysis_id"] for r in rows(micro, "organ_dose")}
+    assert {r["analysis_id"] for r in histograms} == {r["analysis_id"] for r in mapped(micro)}
 
 
 def test_activities_are_there_as_measured_and_corrected(micro: Cohort) -> None:
@@ -134,6 +140,42 @@ def test_activities_are_there_as_measured_and_corrected(micro: Cohort) -> None:
             assert row["activity_corrected_mbq"] == pytest.approx(expected)
     assert {r["region"] for r in found if r["method"] == "none"} >= {"whole_field", "remainder"}
     assert {r["method"] for r in found if r["region"] == "kidneys"} == {"gtm"}
+
+
+def test_red_marrow_has_a_row_and_a_sum_by_each_method_and_none_by_both(micro: Cohort) -> None:
+    """Site A takes blood; its second cycle is refused, so that neither method has a whole sum."""
+    found: list[Row] = [row for row in rows(micro, "organ_dose") if row["region"] == RED_MARROW]
+    by_method = {(r["site"], r["cycle"], r["marrow_method"]): r for r in found}
+    assert len(by_method) == len(found)
+    assert set(by_method) == {("A", 1, "image"), ("A", 1, "blood"), ("B", 1, "image"), ("B", 2, "image")}
+    assert len({r["analysis_id"] for r in found if r["site"] == "A"}) == 2
+    image, blood = by_method["A", 1, "image"], by_method["A", 1, "blood"]
+    assert (image["is_primary"], blood["is_primary"]) == (True, False)
+    assert image["cross_dose_gy"] == blood["cross_dose_gy"] > 0
+    assert blood["input_sha256"] != image["input_sha256"]
+    primary = next(r for r in mapped(micro) if r["region"] == "lumbar_marrow" and r["site"] == "A" and r["is_primary"])
+    assert "vertebra_not_marrow" in primary["flags"]
+    assert primary["marrow_method"] is None
+    assert image["absorbed_dose_gy"] != primary["absorbed_dose_gy"]
+    course: list[Row] = [row for row in rows(micro, "course") if row["region"] == RED_MARROW]
+    sums = {(r["site"], r["marrow_method"]): r for r in course}
+    assert {key: r["cumulative_status"] for key, r in sums.items()} == {
+        ("A", "blood"): "incomplete",
+        ("A", "image"): "incomplete",
+        ("B", "image"): "complete",
+    }
+    assert {r["limit_gy"] for r in course} == {2.0}
+    assert sums["A", "blood"]["cumulative_dose_gy"] == blood["absorbed_dose_gy"]
+    total = sum(by_method["B", cycle, "image"]["absorbed_dose_gy"] for cycle in (1, 2))
+    assert sums["B", "image"]["cumulative_dose_gy"] == pytest.approx(total)
+    samples: list[Row] = rows(micro, "blood_sample")
+    assert [(r["site"], r["cycle"], r["sample"]) for r in samples] == [("A", 1, n) for n in range(1, 7)]
+    (curve,) = [r for r in rows(micro, "curve") if r["region"] == "blood" and r["chosen"]]
+    assert (curve["site"], curve["model"], curve["n_timepoints"]) == ("A", "bi", 6)
+    page = (micro.results / "site-A/sub-P1/course/index.html").read_text()
+    assert "Blood (1 mL), cycle 1" in page
+    assert "Red marrow (image)" in page
+    assert "Red marrow (blood)" in page
 
 
 def test_exactly_one_primary_row_per_region(micro: Cohort) -> None:
@@ -182,6 +224,17 @@ def test_a_changed_cell_recomputes_its_own_cycle(micro: Cohort, tmp_path: Path) 
         **dict.fromkeys(CYCLE_STAGES, 1),
         **{"course": 1, "compact": 1, "cohort_page": 1, "all": 1},
     }
+
+
+def test_a_changed_blood_sample_recomputes_the_curves_and_doses_of_its_cycle(micro: Cohort, tmp_path: Path) -> None:
+    header, first, *rest = (micro.config.parent / "blood_samples.tsv").read_text().splitlines()
+    assert "\t0.03\t" in first
+    other = tmp_path / "blood.tsv"
+    other.write_text("\n".join([header, first.replace("\t0.03\t", "\t0.04\t"), *rest]) + "\n")
+    config = micro.config.with_name("blood.yaml")
+    config.write_text(micro.config.read_text().replace("blood_samples.tsv", str(other)))
+    planned = Cohort(micro.folder, config).planned()
+    assert planned == {"kinetics": 1, "dose": 1, "course": 1, "compact": 1, "cohort_page": 1, "all": 1}
 
 
 def test_a_decision_of_the_review_recomputes_its_own_cycle_from_the_masks_on(micro: Cohort, tmp_path: Path) -> None:

@@ -106,6 +106,26 @@ class DoseMap:
         batches, energy_j = self._batch_j[:, wanted].sum(axis=1), float(self._label_j[wanted].sum())
         return float(batches.std(ddof=1)) / sqrt(batches.size) / energy_j if energy_j > 0 else 0.0
 
+    def region_photon_energy(self, labels: Sequence[int]) -> tuple[float, float] | None:
+        """Energy that photons of the whole map leave in the voxels with these labels, J, and its relative sd.
+
+        Returns
+        -------
+        None for an engine that does not tell photons from electrons.
+
+        Raises
+        ------
+        QuantityError
+            The dose was computed without `labels`.
+        """
+        if self._label_j is None:
+            raise QuantityError("the dose was computed without labels of regions")
+        if self._batch_j is None:
+            return None
+        batches = self._batch_j[:, list(labels)].sum(axis=1)
+        energy_j = float(batches.mean())
+        return energy_j, float(batches.std(ddof=1)) / sqrt(batches.size) / energy_j if energy_j > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class Engine:

@@ -18,7 +18,7 @@ NAME: Final = "organ"
 #: Share of the electron energy emitted in red marrow that it absorbs itself: published 177Lu S values times mass give
 #: 84 of 147.9 keV. The rest is lost to bone and fat between the marrow's cells.
 MARROW_SELF_FRACTION: Final = 0.57
-#: Value of the column ``marrow_method`` for it.
+#: Value of the column ``marrow_method`` in rows of this engine, whose region is taken for pure red marrow.
 MARROW_METHOD: Final = "self_fraction_0.57"
 SOFT_TISSUE_G_PER_ML: Final = 1.05
 LUNG_G_PER_ML: Final = 0.26

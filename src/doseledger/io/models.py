@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from doseledger.dose import DEFAULT_ENGINE
 from doseledger.dose import REGISTRY as ENGINES
+from doseledger.dose.marrow import BLOOD, DEFAULT_FRACTION, RED_MARROW
 from doseledger.errors import SheetError
 from doseledger.io.tables import SCHEMA_VERSION
 from doseledger.regions.lesions import DEFAULT_MIN_VOLUME_ML
@@ -34,6 +35,8 @@ _RECOVERY_CURVE: Final = (
     "recovery_volume_min_ml",
     "recovery_volume_max_ml",
 )
+#: Plausible haematocrits.
+_HAEMATOCRIT: Final = (0.1, 0.7)
 _SIZE: Final = r"^[0-9]+(\.[0-9]+)?(x[0-9]+(\.[0-9]+)?x[0-9]+(\.[0-9]+)?)?$"
 _BETA_THERAPY: Final = frozenset({"Lu-177", "Y-90", "I-131", "Tb-161", "Cu-67", "Sm-153", "Ho-166", "Re-188"})
 
@@ -174,6 +177,13 @@ class Region(SheetRow):
     alpha_beta_gy: float | None = Field(None, gt=0, description="alpha/beta, Gy; BED is null without it")
     repair_half_time_h: float | None = Field(None, gt=0, description="Repair half-time, h")
 
+    @field_validator("region")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value in (RED_MARROW, BLOOD):
+            raise ValueError(f"{value} is no outline: the ledger computes it from a vertebra or from blood samples")
+        return value
+
 
 class Limit(SheetRow):
     """limits.tsv: reference lines of cumulative dose, not verdicts."""
@@ -222,6 +232,52 @@ class Patient(SheetRow):
     kidney_function_band: str | None = None
     prior_therapy: str | None = None
     prior_kidney_dose_gy: float | None = Field(None, ge=0, lt=100)
+
+
+class BloodSample(SheetRow):
+    """blood_samples.tsv (optional): one row per blood sample of a cycle, for the dose of red marrow."""
+
+    site: Label
+    patient: Label
+    cycle: int = Field(ge=1)
+    sample_time: datetime | None = Field(
+        None, description="Local wall-clock time, ISO 8601 without zone; the zone is that of the administration"
+    )
+    time_after_injection_start_h: float | None = Field(
+        None, ge=0, le=2000, description="Instead of sample_time: hours after injection_start"
+    )
+    concentration_kbq_per_ml: float = Field(gt=0, le=1e6, description="Activity concentration of the matrix, kBq/mL")
+    decay_reference: Literal["sample_time", "injection_start"] = Field(
+        description="Time that the concentration refers to: that of the sample, or decay-corrected to injection_start"
+    )
+    matrix: Literal["blood", "plasma"] = Field(description="What was counted: whole blood or plasma")
+    u_concentration_rel: float = Field(
+        gt=0, lt=0.5, description="Relative standard uncertainty of this sample: counts, volume"
+    )
+    u_calibration_rel: float = Field(
+        gt=0, lt=0.5, description="Relative standard uncertainty that all samples share: calibration of the counter"
+    )
+    haematocrit: float | None = Field(None, description="Of the cycle, a fraction from 0.1 to 0.7")
+
+    @field_validator("sample_time", mode="before")
+    @classmethod
+    def _with_time_of_day(cls, value: object) -> object:
+        return _date_and_time(value)
+
+    @field_validator("haematocrit")
+    @classmethod
+    def _fraction(cls, value: float | None) -> float | None:
+        if value is not None and not _HAEMATOCRIT[0] <= value <= _HAEMATOCRIT[1]:
+            raise ValueError("no fraction from 0.1 to 0.7; was it written in per cent?")
+        return value
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        if (self.sample_time is None) == (self.time_after_injection_start_h is None):
+            raise ValueError("sample_time: exactly one of it and time_after_injection_start_h is needed")
+        if self.sample_time is not None and self.sample_time.tzinfo is not None:
+            raise ValueError("sample_time: local time without a zone is expected")
+        return self
 
 
 class Review(SheetRow):
@@ -313,6 +369,7 @@ SHEETS: Final[dict[str, type[SheetRow]]] = {
     "patients": Patient,
     "review": Review,
     "curve_models": CurveModel,
+    "blood_samples": BloodSample,
     "phantoms": PhantomBody,
 }
 
@@ -333,6 +390,7 @@ class Sheets(_Section):
     review: str | None = None
     curve_models: str | None = None
     kinetic_prior: str | None = Field(None, description="Prior file of population kinetics; else the one that ships")
+    blood_samples: str | None = None
     phantom_qc: str | None = Field(None, description="Table phantom_qc of the cameras, as `doseledger camera` wrote it")
 
 
@@ -432,9 +490,30 @@ class Kinetics(_Section):
     relative_random_uncertainty: float = Field(0.05, gt=0, lt=1, description="Of a region's activity between scans")
 
 
+class Marrow(_Section):
+    """Red marrow, from the activity of a vertebra and from that of blood; never from both together."""
+
+    region: str = Field("lumbar_marrow", min_length=1, description="Region of regions.tsv that is spongiosa")
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=f"Share of the volume of that region that is red marrow; null: {DEFAULT_FRACTION:g}, flagged",
+    )
+    u_fraction_rel: float = Field(0.2, gt=0, lt=1, description="Relative standard uncertainty of the fraction")
+    blood_ratio: Literal["unity", "haematocrit"] = Field(
+        "unity", description="Marrow over blood concentration: 1, or 0.19/(1 - haematocrit)"
+    )
+    u_blood_ratio_rel: float = Field(0.2, gt=0, lt=1, description="Relative standard uncertainty of that ratio")
+    primary: Literal["image", "blood"] = Field(
+        "image", description="Method of the primary row in a cycle that has both; the only one is primary"
+    )
+
+
 class Dose(_Section):
     """Dose engines on one map of time-integrated activity; the first one is primary."""
 
+    marrow: Marrow = Marrow()
     engines: tuple[str, ...] = Field(
         (DEFAULT_ENGINE,), min_length=1, json_schema_extra={"items": {"type": "string", "enum": [*sorted(ENGINES)]}}
     )
@@ -520,7 +599,7 @@ def first_error(
     column = str(first["loc"][0]) if first["loc"] else message.split(":")[0]
     what = f"line {line}: {message[0].lower()}{message[1:]}"
     # Messages reach the ledger, and the ledger holds no dates.
-    value = None if column in ("injection_start", "sensitivity_date") else cells.get(column)
+    value = None if column in ("injection_start", "sensitivity_date", "sample_time") else cells.get(column)
     return None, SheetError(what, path=path, tag=column, value=value)
 
 

@@ -43,7 +43,7 @@ EMPTY_CELLS: Final = frozenset({"", "n/a"})
 _KEY_COLUMNS: Final = ("site", "patient", "cycle")
 #: No name or path holds one.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_UNIT_SUFFIX: Final = re.compile(r"_(g|k|m)?(bq|gy|min|s|h|mm|cm|kg|g|years|us|rel|mbq)$")
+_UNIT_SUFFIX: Final = re.compile(r"_(g|k|m)?(bq_per_ml|bq|gy|min|s|h|mm|cm|kg|g|years|us|rel|mbq)$")
 
 
 def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
@@ -103,6 +103,7 @@ def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
 
 def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
     kinetics = data["settings"]["kinetics"]
+    persons = {(p["site"], p["patient"]): p for p in data["patients"]}
     cycles = (
         Cycle(
             site=c["site"],
@@ -116,6 +117,8 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             base=str(base),
             review=tuple(c["review"]),
             curve_models=tuple(c["curve_models"]),
+            blood_samples=tuple(c["blood_samples"]),
+            person=persons.get((c["site"], c["patient"])),
             problems=tuple(c["problems"]),
             prior=_own_prior(data["prior"], c) if uses_prior(kinetics, len(c["scans"]), c["curve_models"]) else None,
         )
@@ -126,7 +129,7 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
         results=results,
         settings=data["settings"],
         cycles={c.key: c for c in cycles},
-        patients={(p["site"], p["patient"]): p for p in data["patients"]},
+        patients=persons,
         limits=tuple(data["limits"]),
         phantom_qc=tuple(data["phantom_qc"]),
         base=base,
@@ -158,7 +161,8 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     patients = _Sheet(paths.get("patients"), models.Patient, unique=("site", "patient"))
     review = _Sheet(paths.get("review"), models.Review, unique=("site", "patient", "cycle", "time_point"))
     curve_models = _Sheet(paths.get("curve_models"), models.CurveModel, unique=("radiopharmaceutical", "region"))
-    for sheet in (scans, administrations, review):
+    blood = _Sheet(paths.get("blood_samples"), models.BloodSample)
+    for sheet in (scans, administrations, review, blood):
         sheet.require_keys()
 
     keys = sorted({*scans.keys(), *administrations.keys()})
@@ -171,6 +175,8 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     prior, no_prior = _prior(paths.get("kinetic_prior"), (base / config.results).resolve())
     # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
     shared += [record(e) for e in _strays(review, scans, paths)]
+    shared += [record(e) for e in _blood_strays(blood, keys, paths)]
+    needs_haematocrit = config.dose.marrow.blood_ratio == "haematocrit"
     cycles = []
     for key in keys:
         own_scans = sorted(scans.rows_of(key), key=lambda r: int(r["time_point"]))
@@ -184,6 +190,9 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
         if uses_prior(kinetics, len(own_scans), own_models):
             problems += no_prior
         problems += [record(e) for e in _defects(key, own_scans, administration, administrations, cameras, paths)]
+        problems += blood.problems_of(key)
+        samples, unusable_samples = _samples(blood.rows_of(key), administration, paths, needs_haematocrit)
+        problems += unusable_samples
         cycles.append(
             {
                 "site": key[0],
@@ -195,6 +204,7 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
                 "cameras": [c for c in cameras.rows if c["site"] == key[0]],
                 "review": review.rows_of(key),
                 "curve_models": own_models,
+                "blood_samples": samples,
                 "problems": problems,
             }
         )
@@ -276,6 +286,33 @@ def _strays(review: _Sheet, scans: _Sheet, paths: Mapping[str, Path]) -> Iterato
                 expected="site, patient, cycle and time_point of a scan",
                 remedy="Correct the key of the row.",
             )
+
+
+def _blood_strays(blood: _Sheet, keys: Sequence[Key], paths: Mapping[str, Path]) -> Iterator[DoseledgerError]:
+    for key in sorted(blood.keys() - set(keys)):
+        yield SheetError(
+            "a blood sample is of a cycle that the other sheets do not have",
+            path=paths["blood_samples"].name,
+            tag="cycle",
+            value=" ".join(str(v) for v in key),
+            expected="site, patient and cycle of an administration",
+            remedy="Correct the key of the row.",
+        )
+
+
+def _samples(
+    rows: list[Row], administration: Row | None, paths: Mapping[str, Path], needs_haematocrit: bool
+) -> tuple[list[Row], list[Row]]:
+    """Blood samples of a cycle, and why they must not be used; without an administration they have no time."""
+    if not rows or administration is None:
+        return [], []
+    from doseledger.io.blood_samples import checked_samples
+
+    path = paths["blood_samples"].name
+    try:
+        return checked_samples(rows, administration, path, needs_haematocrit=needs_haematocrit), []
+    except DoseledgerError as error:
+        return [], [record(error)]
 
 
 def _defects(

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from doseledger.dose.marrow import METHODS as MARROW_METHODS
 from doseledger.errors import SheetError
 
 SCHEMA_VERSION: Final = 3
@@ -52,6 +53,13 @@ _REGION: _Column = ("region", _TEXT, "", "Region name, e.g. kidney_left, kidneys
 _FLAGS: _Column = ("flags", _TEXTS, "", "What a reader must know before using the row")
 _ORIGIN: _Column = ("data_origin", _TEXT, "", "patient or virtual")
 _VERSION: _Column = ("software_version", _TEXT, "", "doseledger version that wrote the row")
+_MARROW_METHOD: _Column = (
+    "marrow_method",
+    _TEXT,
+    "",
+    "Marrow method: image (activity of a vertebra) or blood (samples), never pooled; self_fraction_0.57 in rows of the "
+    "engine organ; null for other regions",
+)
 _LESION: _Column = (
     "lesion_id",
     _TEXT,
@@ -172,7 +180,12 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             _TIME_POINT,
             _REGION,
             ("time_h", _REAL, "h", "Scan start after mid-injection"),
-            ("activity_mbq", _REAL, "MBq", "Activity at scan start, as measured, without recovery correction"),
+            (
+                "activity_mbq",
+                _REAL,
+                "MBq",
+                "Activity at scan start, as measured, without recovery correction",
+            ),
             ("u_activity_mbq", _REAL, "MBq", "Random standard uncertainty, the part that varies between scans"),
             ("recovery_coefficient", _REAL, "1", "Measured over corrected activity; null if not corrected"),
             ("activity_corrected_mbq", _REAL, "MBq", "Activity divided by the recovery; null if not corrected"),
@@ -180,6 +193,23 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("curve_source", _TEXT, "", "own_mask or reference_mask"),
             _ORIGIN,
             _FLAGS,
+            _VERSION,
+        ],
+    ),
+    "blood_sample": _schema(
+        "blood sample",
+        [
+            _SITE,
+            _PATIENT,
+            _CYCLE,
+            ("sample", _INT, "", "Sample within the cycle, in order of time, from 1"),
+            ("time_h", _REAL, "h", "Time of the sample after mid-injection"),
+            ("concentration_bq_per_ml", _REAL, "Bq mL-1", "Activity concentration of whole blood at that time"),
+            ("u_concentration_rel", _REAL, "1", "Random relative standard uncertainty, as declared"),
+            ("u_calibration_rel", _REAL, "1", "Relative standard uncertainty of the counter, as declared"),
+            ("matrix", _TEXT, "", "What was counted: blood or plasma"),
+            ("haematocrit", _REAL, "1", "Of the cycle; null if not declared"),
+            _ORIGIN,
             _VERSION,
         ],
     ),
@@ -204,7 +234,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("rate_at_bound", _FLAG, "", "Clearance indistinguishable from physical decay alone"),
             ("effective_half_life_h", _REAL, "h", "Of the terminal phase"),
             ("uptake_half_life_h", _REAL, "h", "Of the uptake phase; null if not modelled"),
-            ("tia_mbq_h", _REAL, "MBq h", "Time-integrated activity"),
+            ("tia_mbq_h", _REAL, "MBq h", "Time-integrated activity; of blood, in 1 mL"),
             ("u_tia_mbq_h", _REAL, "MBq h", "Standard uncertainty from the fit"),
             ("tia_low_mbq_h", _REAL, "MBq h", "Lower end of the 95 % interval"),
             ("tia_high_mbq_h", _REAL, "MBq h", "Upper end of the 95 % interval"),
@@ -234,11 +264,11 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("protocol", _TEXT, "", "mtp (three or more), 2tp or stp"),
             ("region_source", _TEXT, "", "Back end that made the outline, or threshold"),
             ("lesion_policy", _TEXT, "", "Whether lesions are part of the organ they lie in"),
-            ("marrow_method", _TEXT, "", "Marrow method; null for other regions"),
-            ("curve_source", _TEXT, "", "own_mask or reference_mask"),
+            _MARROW_METHOD,
+            ("curve_source", _TEXT, "", "own_mask, reference_mask or blood_samples"),
             ("volume_ml", _REAL, "mL", "Median over the time points"),
             ("mass_g", _REAL, "g", "Median over the time points"),
-            ("mass_source", _TEXT, "", "ct_density or assumed_soft_tissue"),
+            ("mass_source", _TEXT, "", "ct_density or assumed_soft_tissue; of red marrow reference or body_mass"),
             ("partial_volume_method", _TEXT, "", "Correction for blur: none, gtm, spheres, surface, or mixed"),
             ("recovery_coefficient", _REAL, "1", "Measured over corrected TIA; null if not corrected"),
             ("curve_model", _TEXT, "", "Curve model"),
@@ -258,8 +288,22 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("u_volume_rel", _REAL, "1", "Part: volume, in activity and mass together (systematic)"),
             ("u_fit_rel", _REAL, "1", "Part: curve fit (random)"),
             ("u_dose_factor_rel", _REAL, "1", "Part: dose engine; null if not known"),
+            ("u_marrow_factor_rel", _REAL, "1", "Part: marrow_factor (systematic); null for other regions"),
             ("u_systematic_rel", _REAL, "1", "Parts common to all cycles, in quadrature"),
             ("mc_sd_rel", _REAL, "1", "Monte Carlo standard deviation; null for other engines"),
+            (
+                "marrow_factor",
+                _REAL,
+                "1",
+                "image: share of the vertebra's volume that is red marrow; blood: activity per g of marrow over that "
+                "per mL of blood",
+            ),
+            (
+                "cross_dose_gy",
+                _REAL,
+                "Gy",
+                "Part of the dose of red marrow by photons of the map; null if not in it",
+            ),
             ("energy_balance_rel", _REAL, "1", "Energy in the map over energy emitted inside it"),
             ("dose_high_let_gy", _REAL, "Gy", "Part from alpha particles and recoils"),
             ("dose_gy_per_gbq", _REAL, "Gy GBq-1", "Absorbed dose over administered activity"),
@@ -297,11 +341,12 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
         ],
     ),
     "course": _schema(
-        "patient x region",
+        "patient x region x marrow method",
         [
             _SITE,
             _PATIENT,
             _REGION,
+            _MARROW_METHOD,
             ("cycles_given", _INT, "", "Administrations in the sheet"),
             ("cycles_counted", _INT, "", "Cycles with a dose"),
             ("cycles_imputed", _INT, "", "Cycles imputed on request"),
@@ -425,9 +470,20 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def is_leading(row: Mapping[str, Any]) -> bool:
+    """Whether a row of ``organ_dose`` is the one of its region and marrow method that sums and pages rest on.
+
+    That is the primary row, and of red marrow also the row of the other method.
+    """
+    return bool(row["is_primary"]) or row["marrow_method"] in MARROW_METHODS
+
+
 def sort_keys(schema: pa.Schema) -> list[tuple[str, str]]:
     """Columns that order the rows of a table: keys first, then what makes rows unique."""
-    unique = ("model", "analysis_id", "lesion_id", "stage", "limit_quantity", "camera", "phantom", "days_after_first")
+    unique = (
+        *("sample", "model", "analysis_id", "marrow_method", "lesion_id", "stage", "limit_quantity"),
+        *("camera", "phantom", "days_after_first"),
+    )
     return [(name, "ascending") for name in (*_KEYS, *unique) if name in schema.names]
 
 

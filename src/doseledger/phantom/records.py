@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from doseledger.phantom import sheets
+from doseledger.phantom.blood import Blood, marrow_truth_rows, takes_blood
 from doseledger.phantom.cycle import Cycle, Scan
 from doseledger.phantom.design import Site
 from doseledger.phantom.dialects import DIALECTS
@@ -68,6 +69,9 @@ class Records:
             extravasation="no",
         )
         self.rows["organ_truth"] += organ_rows(cycle)
+        self.rows["marrow_truth"] += marrow_truth_rows(cycle)
+        if takes_blood(cycle.site):
+            self.rows["blood_samples"] += Blood(cycle).sample_rows()
 
     def add_scan(self, scan: Scan) -> None:
         key = {**scan.cycle.key, "time_point": scan.time_point}

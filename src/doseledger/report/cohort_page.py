@@ -9,6 +9,7 @@ from itertools import groupby
 from statistics import median
 from typing import Any, Final
 
+from doseledger.io.tables import is_leading
 from doseledger.report import charts, methods, words
 from doseledger.report.completeness import counts, site_table
 from doseledger.report.pages import (
@@ -71,8 +72,7 @@ class _Group:
 
     @property
     def title(self) -> str:
-        method = f" ({self.marrow_method.replace('_', ' ')})" if self.marrow_method else ""
-        return f"{words.region(self.region)}{method}"
+        return words.region(self.region, self.marrow_method)
 
 
 def cohort_page(
@@ -106,8 +106,10 @@ def cohort_page(
     rows = checked(tables)
     links = page_links or {}
     troubles = stopped(rows["stage_outcome"])
-    primary = [row for row in rows["organ_dose"] if row["is_primary"]]
-    primary.sort(key=lambda r: (r["site"], r["patient"], r["cycle"], words.region_order(r["region"])))
+    primary = [row for row in rows["organ_dose"] if is_leading(row)]
+    primary.sort(
+        key=lambda r: (r["site"], r["patient"], r["cycle"], words.region_order(r["region"]), not r["is_primary"])
+    )
     sums = [row for row in sums_by_region(rows["course"]) if row["region"] == _SUM_REGION]
     return render(
         "cohort.html.j2",

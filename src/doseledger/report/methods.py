@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from doseledger.io.tables import is_leading
 from doseledger.report import words
 from doseledger.report.pages import Row
 
@@ -100,8 +101,8 @@ def _dose(rows: Sequence[Row]) -> str:
     )
     if others:
         text += f" Also calculated with {others}."
-    if marrow := words.listing(_values(primary, "marrow_method")):
-        text += f" Marrow method: {marrow}."
+    if marrow := words.listing(_values([row for row in rows if is_leading(row)], "marrow_method")):
+        text += f" Marrow method: {marrow}; several stand beside each other and are never added or averaged."
     alpha_beta = words.listing(words.declared(value) for value in _values(primary, "alpha_beta_gy"))
     repair = words.listing(words.declared(value) for value in _values(primary, "repair_half_time_h"))
     if alpha_beta and repair:

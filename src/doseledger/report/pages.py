@@ -89,7 +89,7 @@ def label(heading: str, column: str, *, lead: bool = False, wide: bool = False) 
     return Column(heading, lambda row: words.text(row[column]), lead=lead, wide=wide)
 
 
-REGION: Final = Column("Region", lambda row: words.region(row["region"]), lead=True)
+REGION: Final = Column("Region", lambda row: words.region(row["region"], row.get("marrow_method")), lead=True)
 CYCLE: Final = label("Cycle", "cycle", lead=True)
 FLAGS: Final = Column("Flags", lambda row: words.flags(row["flags"]), wide=True)
 
@@ -151,13 +151,13 @@ def _in_order_of_flow(row: Row) -> tuple[Any, ...]:
 
 
 def primary_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows on which the doses of a patient rest, by cycle and region."""
-    return sorted((row for row in rows if row["is_primary"]), key=cycle_region)
+    """Rows on which the doses of a patient rest, by cycle and region; of red marrow one by each method."""
+    return sorted((row for row in rows if ledger.is_leading(row)), key=cycle_region)
 
 
 def cycle_region(row: Row) -> tuple[Any, ...]:
     """Sort key of a row of one patient."""
-    return row["cycle"], words.region_order(row["region"])
+    return row["cycle"], words.region_order(row["region"]), not row.get("is_primary", True)
 
 
 def half_life(row: Row, unit: str = "") -> str:

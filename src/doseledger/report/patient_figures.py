@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from doseledger.dose.marrow import BLOOD
 from doseledger.kinetics import exponentials
 from doseledger.report import charts, words
 from doseledger.report.figures import CycleSlices, Mark, dose_picture, fused_picture, mark
 from doseledger.report.pages import Picture, Row, cycle_region, half_life, primary_rows
+from doseledger.units import BQ_PER_MBQ
 
 #: A per cent sign that stays with its number.
 _PER_CENT: Final = "\N{NO-BREAK SPACE}%"
@@ -65,6 +67,21 @@ def curve_groups(activities: Sequence[Row], curves: Sequence[Row]) -> list[dict[
         ]
         groups.append({"region": words.region(region), "pictures": pictures})
     return groups
+
+
+def blood_points(samples: Sequence[Row]) -> list[Row]:
+    """Blood samples as points of a curve: the activity of 1 mL."""
+    return [
+        {
+            "region": BLOOD,
+            "cycle": row["cycle"],
+            "time_h": row["time_h"],
+            "activity_mbq": (activity := row["concentration_bq_per_ml"] / BQ_PER_MBQ),
+            "u_activity_mbq": activity * row["u_concentration_rel"],
+            "activity_corrected_mbq": None,
+        }
+        for row in samples
+    ]
 
 
 def _region_cycle_time(row: Row) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from doseledger.io.tables import is_leading
 from doseledger.report import methods, words
 from doseledger.report.figures import BQ_PER_KBQ, CycleSlices
 from doseledger.report.pages import (
@@ -30,7 +31,7 @@ from doseledger.report.pages import (
     render,
     stopped,
 )
-from doseledger.report.patient_figures import curve_groups, cycle_view, histogram_views, marks_of
+from doseledger.report.patient_figures import blood_points, curve_groups, cycle_view, histogram_views, marks_of
 from doseledger.report.sums import limit_text, sum_charts, sums_by_region
 
 _ADMINISTRATION: Final = (
@@ -171,7 +172,7 @@ def patient_page(
         views=[cycle_view(item, marks) for item in sorted(slices, key=lambda item: item.cycle)],
         administrations=data_table(_ADMINISTRATION, rows["administration"]),
         acquisitions=data_table(_ACQUISITION, rows["acquisition"]),
-        curves=curve_groups(rows["region_activity"], rows["curve"]),
+        curves=curve_groups([*rows["region_activity"], *blood_points(rows["blood_sample"])], rows["curve"]),
         doses=_dose_table(rows),
         common_flags=words.flags(_common_flags(primary_rows(rows["organ_dose"]))),
         at_bound=any(row["rate_at_bound"] for row in primary_rows(rows["organ_dose"])),
@@ -243,7 +244,7 @@ def _common_flags(rows: Sequence[Row]) -> list[str]:
 
 def _other_analyses(rows: Sequence[Row]) -> DataTable:
     primary = {(row["cycle"], row["region"]): row["absorbed_dose_gy"] for row in rows if row["is_primary"]}
-    others = sorted((row for row in rows if not row["is_primary"]), key=cycle_region)
+    others = sorted((row for row in rows if not is_leading(row)), key=cycle_region)
     return data_table(
         _OTHER_ANALYSES, [{**row, "primary_gy": primary.get((row["cycle"], row["region"]))} for row in others]
     )

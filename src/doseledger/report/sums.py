@@ -21,11 +21,11 @@ _ALWAYS: Final = "kidneys"
 
 
 def sums_by_region(course: Sequence[Row]) -> list[Row]:
-    """One row per site, patient and region, with its limits as a list and its status in words."""
-    sums: dict[tuple[str, str, str], Row] = {}
+    """One row per site, patient, region and marrow method, with its limits as a list and its status in words."""
+    sums: dict[tuple[str, str, str, str | None], Row] = {}
     for row in course:
         merged = sums.setdefault(
-            (row["site"], row["patient"], row["region"]),
+            (row["site"], row["patient"], row["region"], row["marrow_method"]),
             {
                 **row,
                 "limits": [],
@@ -39,7 +39,10 @@ def sums_by_region(course: Sequence[Row]) -> list[Row]:
         )
         if row["limit_gy"] is not None:
             merged["limits"].append(row)
-    return sorted(sums.values(), key=lambda r: (r["site"], r["patient"], words.region_order(r["region"])))
+    return sorted(
+        sums.values(),
+        key=lambda r: (r["site"], r["patient"], words.region_order(r["region"]), r["marrow_method"] or ""),
+    )
 
 
 def limit_text(limit: Row) -> str:
@@ -56,7 +59,7 @@ def limit_text(limit: Row) -> str:
 
 
 def sum_charts(
-    sums: Iterable[Row], name_of: Callable[[Row], str] = lambda row: words.region(row["region"])
+    sums: Iterable[Row], name_of: Callable[[Row], str] = lambda row: words.region(row["region"], row["marrow_method"])
 ) -> list[Picture]:
     """One chart per quantity and set of reference lines; a bar is one row of `sums`."""
     pictures = []
@@ -89,7 +92,7 @@ def _sum_chart(
         for row in rows
     ]
     named = len(bars) <= charts.MAX_BARS
-    regions = words.listing(words.region(row["region"]) for row in rows)
+    regions = words.listing(words.region(row["region"], row["marrow_method"]) for row in rows)
     lines = words.listing(f"{words.declared(limit)} Gy" for limit in limits_gy)
     detail = [f"Dashed: reference lines at {lines}, not verdicts." if lines else "No reference line is declared."]
     if not all(bar.complete for bar in bars):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, TypeGuard
 
+from doseledger.dose.marrow import BLOOD
 from doseledger.regions.gate import DEMO_WEIGHTS
 
 #: What a null looks like on a page.
@@ -118,6 +119,12 @@ FLAGS: Final[dict[str, str]] = {
     "uniform_tissue": "engine takes all for soft tissue",
     "own_activity_only": "engine leaves out what other regions send",
     "engines_differ": "another dose engine gives a dose that differs by more than 10 %",
+    # Of red marrow.
+    "vertebra_not_marrow": "dose of the vertebra's outline, not of its marrow",
+    "marrow_fraction_assumed": "share of red marrow in the vertebra assumed, not stated by the site",
+    "cross_dose_not_included": "without the dose by photons from the rest of the body",
+    "no_s_value_of_marrow": "no dose of red marrow: no S value of this nuclide is on record",
+    "extrapolated_to_injection": "over 20 % of the blood's curve is before its first sample",
     "padding_set_to_air": "CT padding outside the field of view was set to air",
     "injected_activity_implausible": "administered activity in the header is implausible",
     "duration_missing": "acquisition duration missing in the header",
@@ -137,7 +144,7 @@ FEW_SCANS: Final[dict[str, str]] = {
 }
 
 _FIRST_REGIONS: Final = ("kidneys", "kidney_left", "kidney_right", "liver", "spleen", "bone_marrow", "red_marrow")
-_LAST_REGIONS: Final = ("remainder", "whole_field")
+_LAST_REGIONS: Final = (BLOOD, "remainder", "whole_field")
 
 
 def drawable(value: float | None) -> TypeGuard[float]:
@@ -239,10 +246,17 @@ def flags(codes: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(flag(code) for code in codes or ())
 
 
-def region(name: str) -> str:
-    """``kidney_left`` as ``Kidney left``."""
-    words = name.replace("_", " ")
-    return words[:1].upper() + words[1:]
+def region(name: str, marrow_method: str | None = None) -> str:
+    """``kidney_left`` as ``Kidney left``; red marrow never without its method.
+
+    Examples
+    --------
+    >>> region("kidney_left"), region("red_marrow", "blood"), region("blood")
+    ('Kidney left', 'Red marrow (blood)', 'Blood (1 mL)')
+    """
+    words = "blood (1 mL)" if name == BLOOD else name.replace("_", " ")
+    method = f" ({marrow_method.replace('_', ' ')})" if marrow_method else ""
+    return words[:1].upper() + words[1:] + method
 
 
 def region_order(name: str) -> tuple[int, list[tuple[int, str]]]:

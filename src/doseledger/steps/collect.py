@@ -26,6 +26,7 @@ STAGE_OF_TABLE: Final = {
     "acquisition": "ingest",
     "region": "segment",
     "region_activity": "kinetics",
+    "blood_sample": "kinetics",
     "curve": "kinetics",
     "organ_dose": "dose",
     "dvh": "dose",

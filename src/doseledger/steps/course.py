@@ -9,12 +9,12 @@ from typing import Any, Final
 from doseledger import __version__
 from doseledger.cohort import Row
 from doseledger.io.nifti import read_image, read_sidecar
-from doseledger.io.tables import write_rows
+from doseledger.io.tables import is_leading, write_rows
 from doseledger.regions import sums_of
 from doseledger.report.patient_page import patient_page
 from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate, impute
 from doseledger.statistics.response import volume_response
-from doseledger.steps.collect import FinishedCycle, finished_cycles, outcome_rows
+from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, finished_cycles, outcome_rows
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
 from doseledger.steps.lesion_names import with_patient_names, write_lesion_names
@@ -22,7 +22,7 @@ from doseledger.steps.pictures import cycle_slices
 from doseledger.steps.specs import region_specs
 from doseledger.steps.stage import Job
 
-STAGE_VERSION: Final[int] = 3
+STAGE_VERSION: Final[int] = 4
 #: A refused cycle makes the course incomplete; it does not take the other cycles with it.
 TAKES_REFUSED: Final = True
 
@@ -42,7 +42,7 @@ def step(job: Job) -> None:
     }
     for name, rows in tables.items():
         write_rows(job.out, name, rows)
-    for name in ("acquisition", "region", "region_activity", "curve", "organ_dose", "dvh"):
+    for name in STAGE_OF_TABLE:
         tables[name] = [row for cycle in cycles for row in cycle.rows(name)]
     # A sum of regions has no curve to be shown with its points.
     fitted = {row["region"] for row in tables["curve"]}
@@ -112,17 +112,27 @@ def _administration_rows(job: Job) -> list[Row]:
 
 
 def _course_rows(job: Job, cycles: list[FinishedCycle]) -> list[Row]:
-    doses = {(row["cycle"], row["region"]): row for c in cycles for row in c.rows("organ_dose") if row["is_primary"]}
-    regions = sorted({region for _, region in doses})
+    # Methods of marrow are never added to each other: each has a sum of its own, over all cycles given.
+    doses = {
+        (row["cycle"], row["region"], row["marrow_method"]): row
+        for c in cycles
+        for row in c.rows("organ_dose")
+        if is_leading(row)
+    }
+    regions = sorted({(region, method) for _, region, method in doses}, key=lambda group: (group[0], group[1] or ""))
     specs = region_specs(job.rows["regions"])
     # A patient without any dose still has a row per region that a limit speaks of.
-    regions = regions or sorted({limit["region"] for limit in job.rows["limits"]} & _named(specs))
+    if not regions:
+        limited = {limit["region"] for limit in job.rows["limits"]} & _named(specs)
+        regions = [(region, None) for region in sorted(limited)]
     rows = []
-    for region in regions:
-        total = _total(job, [_cycle_dose(job, c["cycle"], doses.get((c["cycle"], region))) for c in job.rows["cycles"]])
+    for region, method in regions:
+        given = [_cycle_dose(job, c["cycle"], doses.get((c["cycle"], region, method))) for c in job.rows["cycles"]]
+        total = _total(job, given)
         limits: list[Row | None] = [limit for limit in job.rows["limits"] if limit["region"] == region]
         for limit in limits or [None]:
-            rows.append(_common(job) | {"region": region} | _course_columns(job, region, total, limit))
+            key = {"region": region, "marrow_method": method}
+            rows.append(_common(job) | key | _course_columns(job, region, total, limit))
     return rows
 
 

@@ -21,13 +21,14 @@ from doseledger.regions import hard_labels, volume_average
 from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
+from doseledger.steps.marrow_rows import marrow_rows, vertebra_flags
 from doseledger.steps.organ_rows import Result, camera_of, region_rows
 from doseledger.steps.recovery import NONE, corrections_of
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
 
-STAGE_VERSION: Final[int] = 3
+STAGE_VERSION: Final[int] = 4
 TAKES_REFUSED: Final = False
 
 #: Doses of one region by two engines that differ by more than this, as a ratio, are flagged on the primary row. Photons
@@ -60,6 +61,8 @@ def step(job: Job) -> None:
     recovery = {k: self_recovery(f, grid.spacing_mm, fwhm_mm=camera["fwhm_mm"]) for k, f in fractions.items()}
     corrections = corrections_of(job)
     names = {spec.label: spec.region for spec in read_specs(job.one("segment"))}
+    vertebrae = {spec.region for spec in read_specs(job.one("segment")) if spec.kind == "marrow"}
+    vertebrae.add(job.settings["marrow"]["region"])
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
@@ -87,8 +90,17 @@ def step(job: Job) -> None:
             row = common | row | {"is_primary": is_primary}
             row["marrow_method"] = marrow_method(engine, row["region"])
             row["analysis_id"] = _analysis_id(row)
+            if row["region"] in vertebrae:
+                row["flags"] = sorted({*row["flags"], *vertebra_flags(source.name)})
             organ_rows.append(row)
             dvh_rows.append(_dvh_row(row, result))
+        if position == 0:
+            # The last analysis of a region is the preferred one.
+            by_region = {row["region"]: (row, result) for row, result in analyses}
+            vertebra = by_region.get(job.settings["marrow"]["region"])
+            for row in marrow_rows(job, common, dose, density, grid, labels, vertebra, source.name):
+                row["analysis_id"] = _analysis_id(row)
+                organ_rows.append(row)
     flag_differences(organ_rows)
     write_rows(job.out, "organ_dose", organ_rows)
     write_rows(job.out, "dvh", dvh_rows)
@@ -100,7 +112,8 @@ def flag_differences(rows: list[Row]) -> None:
         if not row["is_primary"]:
             continue
         # The same region and correction for blur, by another engine.
-        alike = [r for r in rows if all(r[k] == row[k] for k in ("region", "partial_volume_method"))]
+        same = ("region", "partial_volume_method", "marrow_method")
+        alike = [r for r in rows if all(r.get(k) == row.get(k) for k in same)]
         ratios = [r["absorbed_dose_gy"] / row["absorbed_dose_gy"] for r in alike]
         if any(not 1.0 / ENGINES_DIFFER_RATIO <= ratio <= ENGINES_DIFFER_RATIO for ratio in ratios):
             row["flags"] = sorted({*row["flags"], "engines_differ"})

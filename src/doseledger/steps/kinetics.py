@@ -14,6 +14,7 @@ from scipy.special import chdtrc
 from doseledger import __version__
 from doseledger.activity.region_recovery import RegionRecovery
 from doseledger.cohort import Row
+from doseledger.dose.marrow import BLOOD
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar, write_image, write_sidecar
 from doseledger.io.tables import read_rows, write_rows
@@ -37,6 +38,7 @@ from doseledger.regions import (
     region_fractions,
     sums_of,
 )
+from doseledger.steps.blood import blood_curve, blood_flags, blood_sample_rows, facts_sidecar
 from doseledger.steps.few_scans import (
     donor_curves,
     one_scan,
@@ -46,7 +48,7 @@ from doseledger.steps.few_scans import (
     two_scans,
     two_scans_flags,
 )
-from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, RECOVERY, TIA_MAP, scan_file
+from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, BLOOD_SAMPLES, FAILED, RECOVERY, TIA_MAP, scan_file
 from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
@@ -99,6 +101,9 @@ def step(job: Job) -> None:
         for point, found in recoveries.items()
     }
     write_sidecar(job.out / RECOVERY, sidecar(_corrections(fits, activities, recoveries, times)))
+    samples = job.rows["blood_samples"]
+    blood = _blood_curves(job, samples, half_life_h) if samples else []
+    write_rows(job.out, "blood_sample", [common | row for row in blood_sample_rows(samples)])
     write_rows(
         job.out,
         "region_activity",
@@ -127,8 +132,19 @@ def step(job: Job) -> None:
             | {"prior_sha256": prior_sha256(job, fit)}
             for region, models in compared.items()
             for fit in models.fits.values()
-        ],
+        ]
+        + [common | row for row in blood],
     )
+
+
+def _blood_curves(job: Job, samples: list[Row], half_life_h: float) -> list[Row]:
+    """Rows of ``curve`` of 1 mL of blood; what else the stage ``dose`` must know goes into a sidecar."""
+    write_sidecar(job.out / BLOOD_SAMPLES, facts_sidecar(samples))
+    model = sheet_row(job, BLOOD).get("model")
+    models = blood_curve(samples, half_life_h, model)
+    chosen = models.chosen
+    flags = [*_status_flags(chosen), *blood_flags(chosen, samples, model), *_quality_flags(chosen)]
+    return [_curve_row(BLOOD, fit, models, len(samples), flags) for fit in models.fits.values()]
 
 
 def _curve_sources(job: Job, alignment: Row) -> dict[int, str]:
@@ -242,11 +258,7 @@ def _named_model(job: Job, region: str) -> str:
 def _curve_flags(
     job: Job, region: str, fit: CurveFit, activities: dict[int, float], times: dict[int, float]
 ) -> list[str]:
-    flags = {
-        "saturated": ["no_degrees_of_freedom"],
-        "at_bound": ["rate_at_bound"],
-        "not_converged": ["not_converged"],
-    }.get(fit.status, [])
+    flags = _status_flags(fit)
     if len(activities) == 1:
         flags = [*flags, *one_scan_flags(job, region, fit)]
     elif informed := two_scans_flags(job, region, fit, len(activities)):
@@ -255,8 +267,20 @@ def _curve_flags(
         flags = [*flags, "too_few_scans_for_model"]
     if len(activities) < len(times):
         flags = [*flags, "missing_at_time_point"]
-    if fit.dof > 0 and chdtrc(fit.dof, fit.chi2) < POOR_FIT:
-        flags = [*flags, "poor_fit"]
+    return [*flags, *_quality_flags(fit)]
+
+
+def _status_flags(fit: CurveFit) -> list[str]:
+    return {
+        "saturated": ["no_degrees_of_freedom"],
+        "at_bound": ["rate_at_bound"],
+        "not_converged": ["not_converged"],
+    }.get(fit.status, [])
+
+
+def _quality_flags(fit: CurveFit) -> list[str]:
+    """What the points say of the curve, and how far it goes beyond them."""
+    flags = ["poor_fit"] if fit.dof > 0 and chdtrc(fit.dof, fit.chi2) < POOR_FIT else []
     if fit.extrapolated_fraction > EXTRAPOLATION_LOW:
         return [*flags, "extrapolated", "low"]
     return [*flags, "extrapolated"] if fit.extrapolated_fraction > EXTRAPOLATION_FLAG else flags

@@ -9,6 +9,7 @@ LABELS = "labels.json"
 ALIGNMENT = "alignment.json"
 TIA_MAP = "tia_bq_h_per_ml.nii.gz"
 RECOVERY = "recovery.json"
+BLOOD_SAMPLES = "blood_samples.json"
 PAGE = "index.html"
 #: SPECT of a time point on the grid of the reference, and the displacements between the two.
 ALIGNED_SPECT = "space-reference_spect.nii.gz"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import exp, hypot, log
+from math import exp, hypot, inf, log
 from statistics import median, pstdev
 from typing import Any
 
@@ -18,7 +18,7 @@ from doseledger.geometry import Grid
 from doseledger.io.nifti import read_sidecar
 from doseledger.io.tables import read_rows
 from doseledger.kinetics import exponentials
-from doseledger.kinetics.curves import Z95
+from doseledger.kinetics.curves import LARGEST_EXPONENT, Z95
 from doseledger.nuclides import Nuclide
 from doseledger.regions import RegionSpec, dose_flags, pair_flags, sums_of
 from doseledger.statistics.radiobiology import bed_gy, eqd2_gy, g_factor
@@ -59,8 +59,10 @@ class Result:
 
     dose: RegionDose
     uncertainty: DoseUncertainty
-    #: The same towards lower doses: more, when a rate at its bound can only be faster.
+    #: The same towards lower and higher doses: more where the interval of the curve is wider than its uncertainty, as
+    #: that of a rate at its bound, which can only be faster.
     towards_low: DoseUncertainty
+    towards_high: DoseUncertainty
     high_let_gy: float | None
     #: Statistical, of the mean dose; None for an engine without statistics.
     mc_sd_rel: float | None
@@ -119,14 +121,14 @@ def region_rows(
             u_dose_factor_rel=hypot(REGISTRY[dose.engine].u_dose_factor_rel, mc_sd_rel or 0.0),
             **uncertainty_terms(correction, loss=1.0 - recovery[spec.label]),
         )
-        u_fit = correction.noise_gain * curve["u_tia_mbq_h"] / curve["tia_mbq_h"]
-        u_fit_low = correction.noise_gain * log(curve["tia_mbq_h"] / curve["tia_low_mbq_h"]) / Z95
+        u_fit, u_fit_low, u_fit_high = (correction.noise_gain * u for u in fit_spread(curve))
         measured = region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g)
         high_let = _high_let_gy(dose, density, grid, voxels, outline)
         result = Result(
             dose=with_energy(measured, correction.missing_energy_j(curve["tia_mbq_h"], local_kev)),
             uncertainty=uncertainty(u_fit_rel=u_fit),
-            towards_low=uncertainty(u_fit_rel=max(u_fit, u_fit_low)),
+            towards_low=uncertainty(u_fit_rel=u_fit_low),
+            towards_high=uncertainty(u_fit_rel=u_fit_high),
             high_let_gy=None if high_let is None else high_let / correction.coefficient,
             mc_sd_rel=mc_sd_rel,
         )
@@ -153,6 +155,41 @@ def region_rows(
     for region, row in rows.items():
         if not corrections or row["partial_volume_method"] != NONE:
             yield row, results[region]
+
+
+def fit_spread(curve: Row) -> tuple[float, float, float]:
+    """Relative standard uncertainty of a TIA, and the same towards lower and towards higher values.
+
+    The ends of the curve's own 95 % interval count where they are further away. An end at zero, or without
+    limit, counts as `LARGEST_EXPONENT`.
+
+    Examples
+    --------
+    A rate at its bound can only be faster, and one that nothing tells may be anything:
+
+    >>> curve = {"tia_mbq_h": 100.0, "u_tia_mbq_h": 5.0, "tia_low_mbq_h": 60.0, "tia_high_mbq_h": 110.3}
+    >>> [round(u, 3) for u in fit_spread(curve)]
+    [0.05, 0.261, 0.05]
+    >>> [round(u, 1) for u in fit_spread(curve | {"tia_low_mbq_h": 0.0, "tia_high_mbq_h": inf})]
+    [0.1, 357.1, 357.1]
+    """
+    tia, low, high = curve["tia_mbq_h"], curve["tia_low_mbq_h"], curve["tia_high_mbq_h"]
+    u_rel = curve["u_tia_mbq_h"] / tia
+    down = min(log(tia / low), LARGEST_EXPONENT) if low > 0.0 else LARGEST_EXPONENT
+    up = min(log(high / tia), LARGEST_EXPONENT)
+    return u_rel, max(u_rel, down / Z95), max(u_rel, up / Z95)
+
+
+def interval_factors(total_rel: float) -> tuple[float, float]:
+    """Ends of a log-symmetric 95 % interval as factors; 0 and infinity where the uncertainty leaves no number.
+
+    Examples
+    --------
+    >>> [round(factor, 3) for factor in interval_factors(0.1)], interval_factors(400.0)
+    ([0.822, 1.217], (0.0, inf))
+    """
+    exponent = Z95 * total_rel
+    return (exp(-exponent), exp(exponent)) if exponent < LARGEST_EXPONENT else (0.0, inf)
 
 
 def _outlines(job: Job) -> dict[str, Outline]:
@@ -204,6 +241,7 @@ def _sum(
         dose=with_energy(region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, mass_g), missing_energy_j),
         uncertainty=combine_parts([r.dose.energy_j for r in own], [r.uncertainty for r in own], shares),
         towards_low=combine_parts([r.dose.energy_j for r in own], [r.towards_low for r in own], shares),
+        towards_high=combine_parts([r.dose.energy_j for r in own], [r.towards_high for r in own], shares),
         high_let_gy=None
         if None in high_let
         else sum(s * h for s, h in zip(shares, high_let, strict=True) if h is not None),
@@ -232,8 +270,8 @@ def _dose_columns(
         "tiac_h": tia_mbq_h / administered,
         "dose_engine": dose.engine,
         "absorbed_dose_gy": gy,
-        "dose_low_gy": gy * exp(-Z95 * result.towards_low.total_rel),
-        "dose_high_gy": gy * exp(Z95 * u.total_rel),
+        "dose_low_gy": gy * interval_factors(result.towards_low.total_rel)[0],
+        "dose_high_gy": gy * interval_factors(result.towards_high.total_rel)[1],
         "u_absorbed_dose_rel": u.total_rel,
         "u_calibration_rel": u.calibration_rel,
         "u_recovery_rel": u.recovery_rel,

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from doseledger.dose.marrow import RED_MARROW
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_image, read_sidecar
 from doseledger.regions.body import body_mask
@@ -33,7 +34,9 @@ def cycle_slices(cycle: FinishedCycle) -> CycleSlices:
     view = _upright(spect_grid)
     labels = _show(cycle, "segment", scan_file(key, point, "dseg.nii.gz"), view, nearest=True).astype(np.uint8)
     activity = _resampled(spect, spect_grid, view)
-    engine = next(row["dose_engine"] for row in cycle.rows("organ_dose") if row["is_primary"])
+    engine = next(
+        row["dose_engine"] for row in cycle.rows("organ_dose") if row["is_primary"] and row["region"] != RED_MARROW
+    )
     dose = _show(cycle, "dose", dose_file(engine), view)
     has_ct = (ingest / scan_file(key, point, "ct.nii.gz")).exists()
     ct = _show(cycle, "ingest", scan_file(key, point, "ct.nii.gz"), view, outside=AIR_HU) if has_ct else None
