@@ -113,6 +113,7 @@ FLAGS: Final[dict[str, str]] = {
     "uniform_tissue": "engine takes all for soft tissue",
     "own_activity_only": "engine leaves out what other regions send",
     "engines_differ": "another dose engine gives a dose that differs by more than 10 %",
+    "uncertainty_disagrees": "uncertainty by Monte Carlo differs by more than 20 % from the stated one",
     "padding_set_to_air": "CT padding outside the field of view was set to air",
     "injected_activity_implausible": "administered activity in the header is implausible",
     "duration_missing": "acquisition duration missing in the header",

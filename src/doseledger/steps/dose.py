@@ -26,8 +26,9 @@ from doseledger.steps.recovery import NONE, corrections_of
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
+from doseledger.steps.uncertainty_check import MONTE_CARLO, check_uncertainties
 
-STAGE_VERSION: Final[int] = 3
+STAGE_VERSION: Final[int] = 4
 TAKES_REFUSED: Final = False
 
 #: Doses of one region by two engines that differ by more than this, as a ratio, are flagged on the primary row. Photons
@@ -63,6 +64,7 @@ def step(job: Job) -> None:
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
+    primary: list[tuple[Row, Result]] = []
     seed = _seed(job)
     for position, engine in enumerate(job.settings["engines"]):
         dose = compute_dose(
@@ -89,6 +91,10 @@ def step(job: Job) -> None:
             row["analysis_id"] = _analysis_id(row)
             organ_rows.append(row)
             dvh_rows.append(_dvh_row(row, result))
+            if is_primary:
+                primary.append((row, result))
+    if job.settings["uncertainty_check"] == MONTE_CARLO:
+        check_uncertainties(job, seed, primary)
     flag_differences(organ_rows)
     write_rows(job.out, "organ_dose", organ_rows)
     write_rows(job.out, "dvh", dvh_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +21,12 @@ from doseledger.kinetics import (
     ModelComparison,
     UptakePrior,
     compare_models,
+    fit_excretion,
     fit_voxels,
     single_time_point,
 )
 from doseledger.kinetics.curves import SMALLEST_SHARE
-from doseledger.kinetics.fit import AUTO
+from doseledger.kinetics.fit import AUTO, EXCRETION, FEW_SCANS, UPTAKE_SEEN_HALF_LIVES
 from doseledger.nuclides import nuclide
 from doseledger.regions import (
     REMAINDER,
@@ -35,13 +37,13 @@ from doseledger.regions import (
     region_fractions,
     sums_of,
 )
-from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, RECOVERY, TIA_MAP, scan_file
+from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, FAILED, PRIORS, RECOVERY, TIA_MAP, scan_file
 from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ
 
-STAGE_VERSION: Final[int] = 3
+STAGE_VERSION: Final[int] = 4
 TAKES_REFUSED: Final = False
 
 #: Share of the TIA after the last scan: flagged above the first, graded low above the second.
@@ -52,6 +54,8 @@ EXTRAPOLATION_LOW: Final = 0.50
 POOR_FIT: Final = 0.01
 #: The form of curve in the voxels of a region, by its curve model; a trapezoid has none of its own.
 VOXEL_MODELS: Final = {"mono_uptake": "mono_uptake", "bi": "bi", "bi_uptake": "bi_uptake"}
+#: What is excreted, and not taken up: most of it has left in a day, in a phase of its own.
+EXCRETED: Final = (WHOLE_FIELD, REMAINDER)
 #: The voxel fits of a region must sum to its curve within this factor, or the alignment is doubtful.
 VOXEL_SCALE_RANGE: Final = (0.8, 1.25)
 
@@ -86,6 +90,7 @@ def step(job: Job) -> None:
         for point, found in recoveries.items()
     }
     write_sidecar(job.out / RECOVERY, sidecar(_corrections(fits, activities, recoveries, times)))
+    write_sidecar(job.out / PRIORS, _priors(job, fits))
     write_rows(
         job.out,
         "region_activity",
@@ -203,23 +208,46 @@ def _fit(
     if own.get("uptake_half_life_h") is not None:
         prior = UptakePrior("curve_models.tsv", own["uptake_half_life_h"], own["uptake_ln_sd"])
 
+    u_values = relative_u * np.maximum(values, SMALLEST_SHARE * values.max())
+
     def compare(model: str) -> ModelComparison:
-        return compare_models(
-            at,
-            values,
-            half_life_h=half_life_h,
-            u_activity_mbq=relative_u * np.maximum(values, SMALLEST_SHARE * values.max()),
-            model=model,
-            prior=prior,
-        )
+        return compare_models(at, values, half_life_h=half_life_h, u_activity_mbq=u_values, model=model, prior=prior)
 
     named = compare(_named_model(job, region))
+    if _named_model(job, region) == AUTO and _shows_excretion(region, at):
+        fit = fit_excretion(at, values, half_life_h=half_life_h, u_activity_mbq=u_values)
+        if fit.has_curve:
+            return ModelComparison(named.fits | {fit.model: fit}, fit, named.weights)
     return named if named.chosen.has_curve else compare(AUTO)
+
+
+def _shows_excretion(region: str, times_h: NDArray[np.float64]) -> bool:
+    """Whether scans see a phase of excretion that they are too few to tell by AICc."""
+    first_h = float(times_h.min())
+    few = 2 < times_h.size <= FEW_SCANS
+    return region in EXCRETED and few and 0.0 < first_h <= UPTAKE_SEEN_HALF_LIVES * EXCRETION.half_life_h
 
 
 def _sheet_row(job: Job, region: str) -> Row:
     """What ``curve_models.tsv`` says of the region under the cycle's radiopharmaceutical."""
     return next((row for row in job.rows["curve_models"] if row["region"] == region), {})
+
+
+def _uptake_prior(job: Job, region: str) -> UptakePrior:
+    own = _sheet_row(job, region)
+    if own.get("uptake_half_life_h") is None:
+        return UptakePrior()
+    return UptakePrior("curve_models.tsv", own["uptake_half_life_h"], own["uptake_ln_sd"])
+
+
+def _priors(job: Job, fits: dict[str, CurveFit]) -> Row:
+    """By region, half-life and spread of the prior that took part in its curve."""
+    taken = {
+        region: EXCRETION if fit.prior == EXCRETION.name else _uptake_prior(job, region)
+        for region, fit in fits.items()
+        if fit.prior is not None
+    }
+    return {region: asdict(prior) for region, prior in taken.items()}
 
 
 def _named_model(job: Job, region: str) -> str:
@@ -298,7 +326,8 @@ def _voxel_tia(
         activity[:, None, None, :],
         times_h,
         half_life_h=half_life_h,
-        model=VOXEL_MODELS.get(fit.model, "mono"),
+        # A prior tells two phases of the region; its voxels have none.
+        model="mono" if fit.prior == EXCRETION.name else VOXEL_MODELS.get(fit.model, "mono"),
         uptake_half_life_h=fit.uptake_half_life_h,
         threads=threads,
     )
