@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from doseledger.kinetics import fit_curve, single_time_point
+from doseledger.kinetics import fit_curve, fit_excretion, single_time_point
 from doseledger.phantom.truth import Curve
 
 HALF_LIFE_H: Final = 159.528
@@ -35,6 +35,8 @@ DRAWS: Final = 300
 SEED: Final = 20
 #: Time of the scan that Hänscheid's approximation is given: the nearest one in each schedule.
 HANSCHEID_H: Final = 96.0
+#: Regions of the listed patient that have the curve of what is excreted.
+EXCRETED: Final = {"RemainderOfBody": "remainder of the body", "WholeBody": "whole field"}
 START, END = "<!-- tables of recipes/kinetics/compare.py -->", "<!-- end of tables -->"
 DATA = Path(os.environ.get("DOSELEDGER_DATA", "../shared/data")) / "oracle_snmmi_pytheranostics/expected_results.csv"
 
@@ -200,28 +202,39 @@ def patient_table() -> str:
     lines = [
         "**SNMMI challenge patient** (3.7, 27.7, 103.1, 124.0 h)",
         "",
-        "| region | listed TIA, MBq h | `fit_curve`, auto | mono | first two scans alone |",
-        "|---|---|---|---|---|",
+        "| region | listed: TIA, MBq h | half-life, h | doseledger: TIA | half-life, h | chi-square | mono: TIA "
+        "| two scans: TIA |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     with DATA.open(encoding="utf-8", newline="") as stream:
         rows = {row[""]: row for row in csv.DictReader(stream)}
-    for region in ("Kidney_Left", "Kidney_Right", "Liver", "Spleen"):
-        times, activity = (ast.literal_eval(rows[region][key]) for key in ("Time_hr", "Activity_MBq"))
-        listed = float(rows[region]["TIA_MBq_h"])
-        found = [
-            fit_curve(t, a, half_life_h=HALF_LIFE_H, model=model)
-            for t, a, model in ((times, activity, "auto"), (times, activity, "mono"), (times[:2], activity[:2], "auto"))
-        ]
-        cells = [f"{fit.tia_mbq_h:.0f} ({100 * (fit.tia_mbq_h / listed - 1):+.1f} %)" for fit in found]
-        lines.append(f"| {region.replace('_', ' ').lower()} | {listed:.0f} | " + " | ".join(cells) + " |")
+    for region, row in rows.items():
+        times, activity = (np.array(ast.literal_eval(row[key])) for key in ("Time_hr", "Activity_MBq"))
+        listed = float(row["TIA_MBq_h"])
+        listed_h = log(2.0) / float(ast.literal_eval(row["Lambda_eff"])[0])
+        as_usual = fit_excretion if region in EXCRETED else fit_curve
+        fit = as_usual(times, activity, half_life_h=HALF_LIFE_H, u_activity_mbq=NOISE_REL * activity)
+        mono = fit_curve(times, activity, half_life_h=HALF_LIFE_H, model="mono")
+        two = fit_curve(times[:2], activity[:2], half_life_h=HALF_LIFE_H)
+        own, one, early = (f"{f.tia_mbq_h:.0f} ({100 * (f.tia_mbq_h / listed - 1):+.1f} %)" for f in (fit, mono, two))
+        lines.append(
+            f"| {EXCRETED.get(region, region.replace('_', ' ').lower())} | {listed:.0f} | {listed_h:.1f} | {own} "
+            f"| {fit.effective_half_life_h:.1f} | {fit.chi2:.1f} | {one} | {early} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("page", type=Path)
+    parser.add_argument("page", type=Path, nargs="?")
     parser.add_argument("--pytheranostics", metavar="PYTHON")
+    parser.add_argument("--patient", action="store_true", help="print the table of the patient alone")
     arguments = parser.parse_args()
+    if arguments.patient:
+        print(patient_table())
+        return
+    if arguments.page is None:
+        parser.error("the page is missing")
     tables = [case_table(case, arguments.pytheranostics) for case in CASES]
     if DATA.is_file():
         tables.append(patient_table())

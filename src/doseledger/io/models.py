@@ -517,6 +517,11 @@ class Dose(_Section):
     engines: tuple[str, ...] = Field(
         (DEFAULT_ENGINE,), min_length=1, json_schema_extra={"items": {"type": "string", "enum": [*sorted(ENGINES)]}}
     )
+    uncertainty_check: Literal["none", "monte_carlo"] = Field(
+        "none",
+        description="Whether the uncertainty of primary doses is also computed by drawing; rows that it does not "
+        "confirm are flagged",
+    )
 
     @field_validator("engines")
     @classmethod

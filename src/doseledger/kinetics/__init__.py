@@ -6,7 +6,7 @@ All clearance rates are at least the physical decay constant, by construction.
 from doseledger.kinetics.curves import DEFAULT_RELATIVE_UNCERTAINTY, CurveFit, UptakePrior
 from doseledger.kinetics.cycles import Cycle
 from doseledger.kinetics.federation import SiteSummary, merge_summaries, summarise
-from doseledger.kinetics.fit import REGISTRY, ModelComparison, compare_models, fit_curve
+from doseledger.kinetics.fit import REGISTRY, ModelComparison, compare_models, fit_curve, fit_excretion
 from doseledger.kinetics.forms import exponentials
 from doseledger.kinetics.population import learn
 from doseledger.kinetics.predictive import POPULATION
@@ -33,6 +33,7 @@ __all__ = [
     "compare_models",
     "exponentials",
     "fit_curve",
+    "fit_excretion",
     "fit_voxels",
     "learn",
     "merge_summaries",

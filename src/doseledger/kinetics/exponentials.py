@@ -30,8 +30,10 @@ from doseledger.kinetics.projection import XATOL, Array, Point, Problem
 SCALING_DOF: Final = 2
 
 
-def fit_exponentials(form: Form, samples: Samples, prior: UptakePrior) -> CurveFit:
-    """Least squares, or maximum a posteriori where the uptake is one unknown too many for AICc.
+def fit_exponentials(
+    form: Form, samples: Samples, prior: UptakePrior, *, excretion: UptakePrior | None = None
+) -> CurveFit:
+    """Least squares, or maximum a posteriori where the fastest phase is one unknown too many for AICc.
 
     Parameters
     ----------
@@ -39,9 +41,12 @@ def fit_exponentials(form: Form, samples: Samples, prior: UptakePrior) -> CurveF
         The model.
     prior
         Log-normal prior of the uptake half-life ln 2 / m; it takes part if n < k + 2.
+    excretion
+        The same of the half-life of the fastest clearance, for a form without uptake; without it clearances are free.
     """
     n = samples.times_h.size
-    informed = form.uptake and n < form.size + 2
+    prior = prior if form.uptake or excretion is None else excretion
+    informed = (form.uptake or excretion is not None) and n < form.size + 2
     dof = n - form.size + informed
     if n < 2 or dof < 0:
         return CurveFit.without_result(form.name, "too_few_points")

@@ -125,6 +125,7 @@ FLAGS: Final[dict[str, str]] = {
     "cross_dose_not_included": "without the dose by photons from the rest of the body",
     "no_s_value_of_marrow": "no dose of red marrow: no S value of this nuclide is on record",
     "extrapolated_to_injection": "over 20 % of the blood's curve is before its first sample",
+    "uncertainty_disagrees": "uncertainty by Monte Carlo differs by more than 20 % from the stated one",
     "padding_set_to_air": "CT padding outside the field of view was set to air",
     "injected_activity_implausible": "administered activity in the header is implausible",
     "duration_missing": "acquisition duration missing in the header",

@@ -27,6 +27,7 @@ from doseledger.steps.recovery import NONE, corrections_of
 from doseledger.steps.region_rows import SOFT_TISSUE_G_PER_ML
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job, read_outcome, settings_sha256
+from doseledger.steps.uncertainty_check import MONTE_CARLO, check_uncertainties
 
 STAGE_VERSION: Final[int] = 4
 TAKES_REFUSED: Final = False
@@ -66,6 +67,7 @@ def step(job: Job) -> None:
     common = _common(job)
     organ_rows: list[Row] = []
     dvh_rows: list[Row] = []
+    primary: list[tuple[Row, Result]] = []
     seed = _seed(job)
     for position, engine in enumerate(job.settings["engines"]):
         dose = compute_dose(
@@ -94,6 +96,8 @@ def step(job: Job) -> None:
                 row["flags"] = sorted({*row["flags"], *vertebra_flags(source.name)})
             organ_rows.append(row)
             dvh_rows.append(_dvh_row(row, result))
+            if is_primary:
+                primary.append((row, result))
         if position == 0:
             # The last analysis of a region is the preferred one.
             by_region = {row["region"]: (row, result) for row, result in analyses}
@@ -101,6 +105,8 @@ def step(job: Job) -> None:
             for row in marrow_rows(job, common, dose, density, grid, labels, vertebra, source.name):
                 row["analysis_id"] = _analysis_id(row)
                 organ_rows.append(row)
+    if job.settings["uncertainty_check"] == MONTE_CARLO:
+        check_uncertainties(job, seed, primary)
     flag_differences(organ_rows)
     write_rows(job.out, "organ_dose", organ_rows)
     write_rows(job.out, "dvh", dvh_rows)

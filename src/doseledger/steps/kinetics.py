@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +23,11 @@ from doseledger.kinetics import (
     ModelComparison,
     UptakePrior,
     compare_models,
+    fit_excretion,
     fit_voxels,
 )
 from doseledger.kinetics.curves import SMALLEST_SHARE
-from doseledger.kinetics.fit import AUTO
+from doseledger.kinetics.fit import AUTO, EXCRETION, FEW_SCANS, UPTAKE_SEEN_HALF_LIVES
 from doseledger.kinetics.own_cycle import EarlierCurve
 from doseledger.nuclides import nuclide
 from doseledger.regions import (
@@ -48,7 +49,16 @@ from doseledger.steps.few_scans import (
     two_scans,
     two_scans_flags,
 )
-from doseledger.steps.layout import ALIGNED_SPECT, ALIGNMENT, BLOOD_SAMPLES, FAILED, RECOVERY, TIA_MAP, scan_file
+from doseledger.steps.layout import (
+    ALIGNED_SPECT,
+    ALIGNMENT,
+    BLOOD_SAMPLES,
+    FAILED,
+    PRIORS,
+    RECOVERY,
+    TIA_MAP,
+    scan_file,
+)
 from doseledger.steps.recovery import Correction, activity_columns, correction_of, scan_recoveries, sidecar
 from doseledger.steps.specs import demo_marks, read_specs
 from doseledger.steps.stage import Job
@@ -66,6 +76,8 @@ EXTRAPOLATION_LOW: Final = 0.50
 POOR_FIT: Final = 0.01
 #: The form of curve in the voxels of a region, by its curve model; a trapezoid has none of its own.
 VOXEL_MODELS: Final = {"mono_uptake": "mono_uptake", "bi": "bi", "bi_uptake": "bi_uptake"}
+#: What is excreted, and not taken up: most of it has left in a day, in a phase of its own.
+EXCRETED: Final = (WHOLE_FIELD, REMAINDER)
 #: The voxel fits of a region must sum to its curve within this factor, or the alignment is doubtful.
 VOXEL_SCALE_RANGE: Final = (0.8, 1.25)
 
@@ -104,6 +116,7 @@ def step(job: Job) -> None:
     samples = job.rows["blood_samples"]
     blood = _blood_curves(job, samples, half_life_h) if samples else []
     write_rows(job.out, "blood_sample", [common | row for row in blood_sample_rows(samples)])
+    write_sidecar(job.out / PRIORS, _priors(job, fits))
     write_rows(
         job.out,
         "region_activity",
@@ -228,27 +241,46 @@ def _fit(
     if at.size == 1:
         fit = one_scan(job, region, float(at[0]), float(values[0]), half_life_h, donors)
         return ModelComparison({fit.model: fit}, fit, {})
-    own = sheet_row(job, region)
     u_mbq = relative_u * np.maximum(values, SMALLEST_SHARE * values.max())
-    prior = None
-    if own.get("uptake_half_life_h") is not None:
-        prior = UptakePrior("curve_models.tsv", own["uptake_half_life_h"], own["uptake_ln_sd"])
+    prior = _uptake_prior(job, region)
 
     def compare(model: str) -> ModelComparison:
-        return compare_models(
-            at,
-            values,
-            half_life_h=half_life_h,
-            u_activity_mbq=u_mbq,
-            model=model,
-            prior=prior,
-        )
+        return compare_models(at, values, half_life_h=half_life_h, u_activity_mbq=u_mbq, model=model, prior=prior)
 
     named = compare(_named_model(job, region))
+    if _named_model(job, region) == AUTO and _shows_excretion(region, at):
+        fit = fit_excretion(at, values, half_life_h=half_life_h, u_activity_mbq=u_mbq)
+        if fit.has_curve:
+            return ModelComparison(named.fits | {fit.model: fit}, fit, named.weights)
     found = named if named.chosen.has_curve else compare(AUTO)
     informed = two_scans(job, region, at, values, u_mbq, half_life_h)
     # The same model with the prior is another curve: it takes the place of the one without.
     return found if informed is None else replace(found, fits=found.fits | {informed.model: informed}, chosen=informed)
+
+
+def _shows_excretion(region: str, times_h: NDArray[np.float64]) -> bool:
+    """Whether scans see a phase of excretion that they are too few to tell by AICc."""
+    first_h = float(times_h.min())
+    few = 2 < times_h.size <= FEW_SCANS
+    return region in EXCRETED and few and 0.0 < first_h <= UPTAKE_SEEN_HALF_LIVES * EXCRETION.half_life_h
+
+
+def _uptake_prior(job: Job, region: str) -> UptakePrior:
+    own = sheet_row(job, region)
+    if own.get("uptake_half_life_h") is None:
+        return UptakePrior()
+    return UptakePrior("curve_models.tsv", own["uptake_half_life_h"], own["uptake_ln_sd"])
+
+
+def _priors(job: Job, fits: dict[str, CurveFit]) -> Row:
+    """By region, half-life and spread of the prior of one phase that took part in its curve."""
+    of_one_phase = {region: (EXCRETION, _uptake_prior(job, region)) for region in fits}
+    return {
+        region: asdict(prior)
+        for region, fit in fits.items()
+        for prior in of_one_phase[region]
+        if fit.prior == prior.name
+    }
 
 
 def _named_model(job: Job, region: str) -> str:
@@ -337,7 +369,8 @@ def _voxel_tia(
         activity[:, None, None, :],
         times_h,
         half_life_h=half_life_h,
-        model=VOXEL_MODELS.get(fit.model, "mono"),
+        # A prior tells two phases of the region; its voxels have none.
+        model="mono" if fit.prior == EXCRETION.name else VOXEL_MODELS.get(fit.model, "mono"),
         uptake_half_life_h=fit.uptake_half_life_h,
         threads=threads,
     )

@@ -10,6 +10,9 @@ ALIGNMENT = "alignment.json"
 TIA_MAP = "tia_bq_h_per_ml.nii.gz"
 RECOVERY = "recovery.json"
 BLOOD_SAMPLES = "blood_samples.json"
+#: By region, the prior that took part in its curve.
+PRIORS = "priors.json"
+UNCERTAINTY = "uncertainty.json"
 PAGE = "index.html"
 #: SPECT of a time point on the grid of the reference, and the displacements between the two.
 ALIGNED_SPECT = "space-reference_spect.nii.gz"

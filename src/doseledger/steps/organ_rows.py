@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import exp, hypot, inf, log
 from statistics import median, pstdev
@@ -53,6 +53,26 @@ class Outline:
     flags: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Link:
+    """One part of a dose in the chain of its uncertainty.
+
+    Attributes
+    ----------
+    energy_share
+        Of the part in the sum; 1 for a region of its own.
+    terms
+        What `dose_uncertainty` was told, without the fit.
+    noise_gain
+        Random uncertainty of the corrected activity over that of the measured one.
+    """
+
+    region: str
+    energy_share: float
+    terms: dict[str, float]
+    noise_gain: float
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """What one engine says of one region."""
@@ -66,6 +86,7 @@ class Result:
     high_let_gy: float | None
     #: Statistical, of the mean dose; None for an engine without statistics.
     mc_sd_rel: float | None
+    chain: tuple[Link, ...]
 
 
 def camera_of(job: Job) -> Row:
@@ -112,15 +133,15 @@ def region_rows(
         curve, outline = curves[spec.region], outlines[spec.region]
         mc_sd_rel = dose.region_relative_sd([spec.label])
         correction = corrections.get(spec.region, AS_MEASURED)
-        uncertainty = partial(
-            dose_uncertainty,
-            volume_ml=outline.volume_ml,
-            u_volume_rel=outline.u_volume_rel,
-            spect_fwhm_mm=camera["fwhm_mm"],
-            u_calibration_rel=camera["u_calibration_rel"],
-            u_dose_factor_rel=hypot(REGISTRY[dose.engine].u_dose_factor_rel, mc_sd_rel or 0.0),
+        terms = {
+            "volume_ml": outline.volume_ml,
+            "u_volume_rel": outline.u_volume_rel,
+            "spect_fwhm_mm": camera["fwhm_mm"],
+            "u_calibration_rel": camera["u_calibration_rel"],
+            "u_dose_factor_rel": hypot(REGISTRY[dose.engine].u_dose_factor_rel, mc_sd_rel or 0.0),
             **uncertainty_terms(correction, loss=1.0 - recovery[spec.label]),
-        )
+        }
+        uncertainty = partial(dose_uncertainty, **terms)
         u_fit, u_fit_low, u_fit_high = (correction.noise_gain * u for u in fit_spread(curve))
         measured = region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g)
         high_let = _high_let_gy(dose, density, grid, voxels, outline)
@@ -131,6 +152,7 @@ def region_rows(
             towards_high=uncertainty(u_fit_rel=u_fit_high),
             high_let_gy=None if high_let is None else high_let / correction.coefficient,
             mc_sd_rel=mc_sd_rel,
+            chain=(Link(spec.region, 1.0, terms, correction.noise_gain),),
         )
         tia = curve["tia_mbq_h"] / correction.coefficient
         results[spec.region] = result
@@ -237,15 +259,18 @@ def _sum(
     own = [results[p.region] for p in parts]
     high_let = [r.high_let_gy for r in own]
     shares = [r.dose.mass_g / sum(r.dose.mass_g for r in own) for r in own]
+    energies = [r.dose.energy_j for r in own]
+    weights = [e / sum(energies) for e in energies] if sum(energies) > 0 else shares
     return Result(
         dose=with_energy(region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, mass_g), missing_energy_j),
-        uncertainty=combine_parts([r.dose.energy_j for r in own], [r.uncertainty for r in own], shares),
-        towards_low=combine_parts([r.dose.energy_j for r in own], [r.towards_low for r in own], shares),
-        towards_high=combine_parts([r.dose.energy_j for r in own], [r.towards_high for r in own], shares),
+        uncertainty=combine_parts(energies, [r.uncertainty for r in own], shares),
+        towards_low=combine_parts(energies, [r.towards_low for r in own], shares),
+        towards_high=combine_parts(energies, [r.towards_high for r in own], shares),
         high_let_gy=None
         if None in high_let
         else sum(s * h for s, h in zip(shares, high_let, strict=True) if h is not None),
         mc_sd_rel=dose.region_relative_sd([p.label for p in parts]),
+        chain=tuple(replace(link, energy_share=w) for w, r in zip(weights, own, strict=True) for link in r.chain),
     )
 
 
