@@ -167,7 +167,8 @@ def test_models_of_a_cohort_are_a_sheet_that_is_read_again(cohort: Plan, tmp_pat
     out = tmp_path / "curve_models.tsv"
     found = {s.region_class: s for s in select_models(cohort, out)}
     assert {name: s.model for name, s in found.items()} == {"kidney": "mono_uptake", "liver": "mono_uptake"}
-    assert found["kidney"].comparison.n_cycles == 24
+    # Left and right are two curves of one cycle.
+    assert (found["kidney"].n_cycles, found["kidney"].comparison.n_cycles) == (12, 24)
     rows = read_sheet(out, CurveModel, unique=("radiopharmaceutical", "region"))
     assert [r["region"] for r in rows] == ["kidney_left", "kidney_right", "liver"]
     assert rows[0]["uptake_half_life_h"] == pytest.approx(1.5, rel=0.3)

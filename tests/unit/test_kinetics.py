@@ -382,8 +382,9 @@ def test_an_unknown_model_is_refused_with_those_that_exist() -> None:
         ({"activity_mbq": -1.0}, QuantityError, "negative"),
         ({"half_life_h": 0.0}, QuantityError, "half-life"),
         ({"u_activity_mbq": 0.0}, QuantityError, "uncertainty"),
-        ({"method": "population"}, UnknownNameError, "not known"),
+        ({"method": "magic"}, UnknownNameError, "not known"),
         ({"method": "madsen"}, UnknownNameError, "needs a prior"),
+        ({"method": "population"}, UnknownNameError, "needs a prior"),
     ],
     ids=repr,
 )
@@ -391,7 +392,7 @@ def test_a_bad_single_scan_is_refused(change: dict[str, Any], kind: type[Excepti
     good: dict[str, Any] = {"time_h": 24.0, "activity_mbq": 100.0, "half_life_h": HALF_LIFE_H}
     with pytest.raises(kind, match=word):
         single_time_point(**good | change)
-    assert METHODS == ("hanscheid", "madsen")
+    assert METHODS == ("hanscheid", "madsen", "population")
 
 
 @pytest.mark.parametrize(("half_life_h", "ln_sd"), [(0.0, 0.3), (-5.0, 0.3), (float("nan"), 0.3), (50.0, -0.1)])

@@ -117,7 +117,7 @@ def test_other_spellings_of_a_table_are_the_same_plan(
 
 def test_a_cycle_is_told_the_curve_models_of_its_radiopharmaceutical(cohort: Cohort) -> None:
     assert cohort.load().cycle("A", "P1", 1).rows_for("kinetics")["curve_models"] == [
-        {"region": "liver", "model": "bi", "uptake_half_life_h": None, "uptake_ln_sd": None}
+        {"region": "liver", "model": "bi", "single_time_point": None, "uptake_half_life_h": None, "uptake_ln_sd": None}
     ]
     cohort.set("administrations", 2, "radiopharmaceutical", "Lu177-PSMA-617")
     plan = cohort.load()

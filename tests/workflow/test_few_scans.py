@@ -108,7 +108,7 @@ def test_commands_about_curves_read_a_finished_cohort(micro: Cohort, tmp_path: P
         assert command[0] == "protocols" or CliRunner().invoke(app, command).exit_code == 2
     learnt = read_prior(prior)
     assert {(entry.region, entry.n_patients) for entry in learnt.entries} >= {("kidney", 2), ("liver", 2)}
-    # One cycle of three scans or more at each site: too few to choose anything.
+    # One cycle of three scans or more at each site: too few to choose anything, however many lesions they have.
     assert (tmp_path / "curve_models.tsv").read_text().count("\n") == 1
     assert "| Lu177-DOTATATE | kidney | truth | full | full |" in done.output
     assert (tmp_path / "protocols.csv").exists()

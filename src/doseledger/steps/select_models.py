@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +21,20 @@ from doseledger.kinetics.priors import class_of
 from doseledger.nuclides import nuclide
 from doseledger.steps.cohort_page import read_cohort_table
 
-#: Fewer cycles of a region decide nothing: a weight on them is chance.
+#: Fewer cycles of a region decide nothing: a weight on them is chance. Sides and lesions of a cycle count once.
 LEAST_CYCLES: Final = 5
 COLUMNS: Final = tuple(CurveModel.model_fields)
 
 Group = tuple[str, str]
+
+
+@dataclass
+class Curves:
+    """All curves of a radiopharmaceutical and class of region: region and cycle of each, and its scans."""
+
+    regions: list[str] = field(default_factory=list)
+    cycles: list[tuple[str, str, int]] = field(default_factory=list)
+    samples: list[Samples] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Selection:
     radiopharmaceutical: str
     region_class: str
     regions: tuple[str, ...]
+    n_cycles: int
     comparison: JointComparison
     model: str | None
     uptake: tuple[float, float] | None
@@ -75,7 +85,7 @@ def select_models(plan: Plan, out: Path) -> list[Selection]:
     given = {(c.site, c.patient, c.cycle): c.administration for c in plan.cycles.values()}
     u_rel = plan.settings["kinetics"]["relative_random_uncertainty"]
     groups = grouped_samples(fitted_rows(activities, read_cohort_table(folder, "curve")), given, u_rel)
-    selections = [selected(key, *group) for key, group in sorted(groups.items())]
+    selections = [selected(key, group) for key, group in sorted(groups.items())]
     _write(out, selections)
     read_sheet(out, CurveModel, unique=("radiopharmaceutical", "region"))
     return selections
@@ -89,12 +99,12 @@ def fitted_rows(activities: Iterable[Row], curves: Iterable[Row]) -> list[Row]:
 
 def grouped_samples(
     activities: Iterable[Row], given: Mapping[tuple[str, str, int], Row | None], u_rel: float
-) -> dict[Group, tuple[list[str], list[Samples]]]:
-    """Names and scans of all cycles by radiopharmaceutical and class of region; left and right are one class."""
+) -> dict[Group, Curves]:
+    """All curves by radiopharmaceutical and class of region; left and right are one class."""
     by_region: dict[tuple[str, str, int, str], list[Row]] = {}
     for row in activities:
         by_region.setdefault((row["site"], row["patient"], row["cycle"], row["region"]), []).append(row)
-    groups: dict[Group, tuple[list[str], list[Samples]]] = {}
+    groups: dict[Group, Curves] = {}
     for (site, patient, cycle, region), rows in sorted(by_region.items()):
         administration = given.get((site, patient, cycle))
         values = np.array([row["activity_mbq"] for row in rows])
@@ -106,21 +116,23 @@ def grouped_samples(
             nuclide(administration["nuclide"]).half_life_h,
             u_rel * np.maximum(values, SMALLEST_SHARE * values.max()),
         )
-        names, many = groups.setdefault((administration["radiopharmaceutical"], class_of(region)), ([], []))
-        names.append(region)
-        many.append(samples)
+        group = groups.setdefault((administration["radiopharmaceutical"], class_of(region)), Curves())
+        group.regions.append(region)
+        group.cycles.append((site, patient, cycle))
+        group.samples.append(samples)
     return groups
 
 
-def selected(key: Group, names: Sequence[str], cycles: Sequence[Samples]) -> Selection:
+def selected(key: Group, curves: Curves) -> Selection:
     """The model of a group, and what its sheet rows say."""
-    comparison = compare_jointly(cycles)
+    comparison = compare_jointly(curves.samples)
     weights = comparison.weights
-    scans = int(np.median([c.times_h.size for c in cycles]))
+    scans = int(np.median([samples.times_h.size for samples in curves.samples]))
+    n_cycles = len(set(curves.cycles))
     carried = [name for name in weights if _carries(name, scans)]
-    model = max(carried, key=lambda name: weights[name]) if carried and len(cycles) >= LEAST_CYCLES else None
-    uptake = uptake_spread(cycles, comparison.fits[model]) if model == "mono_uptake" else None
-    return Selection(*key, tuple(sorted(set(names))), comparison, model, uptake)
+    model = max(carried, key=lambda name: weights[name]) if carried and n_cycles >= LEAST_CYCLES else None
+    uptake = uptake_spread(curves.samples, comparison.fits[model]) if model == "mono_uptake" else None
+    return Selection(*key, tuple(sorted(set(curves.regions))), n_cycles, comparison, model, uptake)
 
 
 def _carries(model: str, scans: int) -> bool:
@@ -153,10 +165,11 @@ def source(selection: Selection) -> str:
     """What the choice rests on, in one cell."""
     comparison = selection.comparison
     weights = ", ".join(f"{name} {weight:.3f}" for name, weight in sorted(comparison.weights.items(), key=_by_weight))
-    text = f"select-models: {comparison.n_cycles} cycles, {comparison.n_scans} scans of class {selection.region_class}"
+    text = f"select-models: {selection.n_cycles} cycles, {comparison.n_cycles} curves, {comparison.n_scans} scans"
+    text += f" of class {selection.region_class}"
     if weights:
         text += f"; Akaike weights {weights}"
-    if selection.model != selection.best:
+    if selection.model not in (None, selection.best):
         text += f"; {selection.best} has more parameters than single cycles can carry"
     return text
 
