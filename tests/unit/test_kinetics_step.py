@@ -80,7 +80,7 @@ TRUE_REMAINDER_MBQ_H = (860.0 * 2.2 + 140.0 * 36.0) / log(2.0)
 def test_what_is_excreted_has_a_fast_phase_of_its_own(region: str, points: tuple[int, ...]) -> None:
     times = {p: TIMES[p] for p in points}
     values = remainder(times)
-    models = kinetics._fit(job(), region, values, times, HALF_LIFE_H)
+    models = kinetics._fit(job(), region, values, times, HALF_LIFE_H, {})
     fit = models.chosen
     assert (fit.model, fit.prior) == ("bi", EXCRETION.name)
     assert models.fits["bi"] is fit
@@ -88,7 +88,7 @@ def test_what_is_excreted_has_a_fast_phase_of_its_own(region: str, points: tuple
     assert abs(fit.tia_mbq_h - TRUE_REMAINDER_MBQ_H) < fit.u_tia_mbq_h
     assert "poor_fit" not in kinetics._curve_flags(job(), region, fit, values, times)
     # What one phase makes of it.
-    liver = kinetics._fit(job(), "liver", values, times, HALF_LIFE_H).chosen
+    liver = kinetics._fit(job(), "liver", values, times, HALF_LIFE_H, {}).chosen
     assert liver.model == "mono_uptake"
     assert liver.tia_mbq_h < 0.9 * TRUE_REMAINDER_MBQ_H
     assert "poor_fit" in kinetics._curve_flags(job(), "liver", liver, values, times)
@@ -101,30 +101,30 @@ def test_what_is_excreted_has_a_fast_phase_of_its_own(region: str, points: tuple
 )
 def test_scans_that_cannot_tell_excretion_or_need_no_prior_are_fitted_as_ever(times: dict[int, float]) -> None:
     values = remainder(times)
-    found = [kinetics._fit(job(), region, values, times, HALF_LIFE_H).chosen for region in (*EXCRETED, "liver")]
+    found = [kinetics._fit(job(), region, values, times, HALF_LIFE_H, {}).chosen for region in (*EXCRETED, "liver")]
     assert len({(fit.model, fit.parameters) for fit in found}) == 1
 
 
 def test_a_named_model_goes_before_excretion() -> None:
     values = remainder(TIMES)
-    assert kinetics._fit(job("mono"), "remainder", values, TIMES, HALF_LIFE_H).chosen.model == "mono"
+    assert kinetics._fit(job("mono"), "remainder", values, TIMES, HALF_LIFE_H, {}).chosen.model == "mono"
     sheet = [row(region="remainder", model="trapezoid")]
-    assert kinetics._fit(job(rows=sheet), "remainder", values, TIMES, HALF_LIFE_H).chosen.model == "trapezoid"
+    assert kinetics._fit(job(rows=sheet), "remainder", values, TIMES, HALF_LIFE_H, {}).chosen.model == "trapezoid"
 
 
 def test_a_body_that_excretes_nothing_has_one_phase() -> None:
     values = {p: 1000.0 * 0.5 ** (t / 60.0) for p, t in TIMES.items()}
-    fit = kinetics._fit(job(), "whole_field", values, TIMES, HALF_LIFE_H).chosen
+    fit = kinetics._fit(job(), "whole_field", values, TIMES, HALF_LIFE_H, {}).chosen
     assert fit.tia_mbq_h == pytest.approx(1000.0 * 60.0 / log(2.0), rel=1e-3)
 
 
 def test_the_priors_are_written_with_their_numbers() -> None:
     own = job(rows=[row(uptake_half_life_h=1.5, uptake_ln_sd=0.4)])
     fits = {
-        "liver": kinetics._fit(own, "liver", activities(TIMES), TIMES, HALF_LIFE_H).chosen,
-        "spleen": kinetics._fit(own, "spleen", activities(TIMES), TIMES, HALF_LIFE_H).chosen,
-        "remainder": kinetics._fit(own, "remainder", remainder(TIMES), TIMES, HALF_LIFE_H).chosen,
-        "lesion_1": kinetics._fit(own, "lesion_1", remainder({2: 24.0, 3: 96.0}), TIMES, HALF_LIFE_H).chosen,
+        "liver": kinetics._fit(own, "liver", activities(TIMES), TIMES, HALF_LIFE_H, {}).chosen,
+        "spleen": kinetics._fit(own, "spleen", activities(TIMES), TIMES, HALF_LIFE_H, {}).chosen,
+        "remainder": kinetics._fit(own, "remainder", remainder(TIMES), TIMES, HALF_LIFE_H, {}).chosen,
+        "lesion_1": kinetics._fit(own, "lesion_1", remainder({2: 24.0, 3: 96.0}), TIMES, HALF_LIFE_H, {}).chosen,
     }
     assert kinetics._priors(own, fits) == {
         "liver": {"name": "curve_models.tsv", "half_life_h": 1.5, "ln_sd": 0.4},

@@ -127,7 +127,7 @@ def found_rows(
     ones = np.ones((2, 2, 2), np.float32)
     spread = [DoseUncertainty(0.05, 0.1, 0.08, fit, 0.01, 0.0) for fit in (0.04, 0.06, 0.05)]
     whole = region_dose(ones, ones, 1.0, np.ones((2, 2, 2), bool), 50.0)
-    vertebra = (dict(VERTEBRA), Result(whole, *spread, high_let_gy=None, mc_sd_rel=None)) if image else None
+    vertebra = (dict(VERTEBRA), Result(whole, *spread, high_let_gy=None, mc_sd_rel=None, chain=())) if image else None
     labels = np.ones((2, 2, 2), np.uint8)
     common = KEY | {"n_timepoints": 4, "protocol": "mtp", "curve_source": "own_mask", "input_sha256": "images"}
     rows = marrow_rows(job, common, dose_map(photons=photons), ones, GRID, labels, vertebra, name)

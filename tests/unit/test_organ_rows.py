@@ -39,7 +39,7 @@ def dose_columns(spread: tuple[float, float, float]) -> dict[str, Any]:
 
     voxels = np.ones((2, 2, 2), bool)
     measured = region_dose(dose.dose_gy, np.ones((2, 2, 2), np.float32), 0.1, voxels, 1.0)
-    result = Result(measured, *(uncertainty(u) for u in spread), high_let_gy=None, mc_sd_rel=None)
+    result = Result(measured, *(uncertainty(u) for u in spread), high_let_gy=None, mc_sd_rel=None, chain=())
     job = Job(inputs={}, out=Path(), settings={}, rows={"administration": ADMINISTRATION})
     return _dose_columns(job, "liver", dose, OUTLINE, result, 1.0, set())
 
