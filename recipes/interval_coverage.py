@@ -229,16 +229,17 @@ def distribution_line(rows: pd.DataFrame) -> str:
 def parts_table(rows: pd.DataFrame) -> Iterator[str]:
     """Root mean square of the errors of each part, and the median that was stated of it."""
     yield (
-        "| region | recovery: found | stated | scan to scan: found | curve: found | stated | mass: found "
-        "| u(V)/V stated |"
+        "| region | protocol | n | recovery: found | stated | scan to scan: found | curve: found | stated "
+        "| mass: found | u(V)/V stated |"
     )
-    yield f"|{'---|' * 8}"
-    for group, own in rows.groupby("group", sort=True):
+    yield f"|{'---|' * 10}"
+    for key, own in rows.groupby(["group", "protocol"], sort=True):
         cells = [
-            group,
+            *key,
+            str(len(own)),
             f"{rms(own['activity_error']):.3f}",
             f"{own['u_recovery_rel'].median():.3f}",
-            f"{own['activity_scatter'].median():.3f}",
+            f"{own['activity_scatter'].median():.3f}" if own["activity_scatter"].notna().any() else "",
             f"{rms(own['curve_error']):.3f}",
             f"{own['u_fit_rel'].median():.3f}",
             f"{rms(own['mass_error']):.3f}",
