@@ -1,0 +1,335 @@
+"""Sites against each other: a linear mixed model of one radiopharmaceutical and region.
+
+    ln(dose/activity) = site + cycle + preparation + protocol + ... + patient + rest
+
+Sites are fixed and sum to zero below ten, random from ten on; the patient is random. Variance components by
+restricted maximum likelihood (statsmodels); equal to lme4 within the tolerance of tests/oracle/test_lme4.py.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
+from statsmodels.stats.multitest import multipletests
+
+from doseledger.statistics.site_design import Design, Term, site_design
+
+Status = Literal["fitted", "too_few", "no_variation", "not_converged"]
+
+#: From so many sites on they are a sample of sites and not each a question of its own.
+RANDOM_FROM_SITES: Final = 10
+#: Patients below which a site is not compared: its mean says little, and its spread nothing.
+MIN_PATIENTS: Final = 5
+_MIN_SITES: Final = 2
+#: Optimisers in the order in which they are tried.
+_METHODS: Final = (("bfgs", "lbfgs", "cg"), ("powell",))
+#: Spread of ln values below which all values are one.
+_NO_SPREAD: Final = 1.0e-9
+
+
+@dataclass(frozen=True)
+class SiteEffect:
+    """Difference of a site from the mean of the sites, on the scale of the values (ln: a relative difference).
+
+    `p_holm` is corrected for the number of sites; None where sites are random (`effect` is then shrunk).
+    """
+
+    site: str
+    n_rows: int
+    n_patients: int
+    effect: float
+    se: float
+    low: float
+    high: float
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class CovariateEffect:
+    term: Term
+    effect: float
+    se: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class SiteComparison:
+    """What the model says, or why there is none.
+
+    Attributes
+    ----------
+    left_out
+        Sites with fewer than `MIN_PATIENTS` patients.
+    confounded
+        Covariates whose effect cannot be told from that of the sites.
+    sd_site, sd_patient, sd_rest
+        Standard deviations of the random parts; `sd_site` only where sites are random, `sd_patient` only where
+        a patient has more than one value.
+    dof
+        Patients less fixed parameters, for tests and intervals by Student's t.
+    """
+
+    status: Status
+    sites_are: Literal["fixed", "random"]
+    n_rows: int
+    n_patients: int
+    left_out: tuple[str, ...] = ()
+    effects: tuple[SiteEffect, ...] = ()
+    covariates: tuple[CovariateEffect, ...] = ()
+    confounded: tuple[str, ...] = ()
+    sd_site: float | None = None
+    sd_patient: float | None = None
+    sd_rest: float | None = None
+    dof: int | None = None
+
+    @property
+    def sd_total(self) -> float | None:
+        """Of one value around the mean of its site."""
+        return None if self.sd_rest is None else sqrt((self.sd_patient or 0.0) ** 2 + self.sd_rest**2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Values:
+    y: NDArray[np.float64]
+    sites: NDArray[np.str_]
+    #: Number of the patient of each row, from 0.
+    patients: NDArray[np.intp]
+    covariates: Mapping[str, Sequence[str]]
+
+
+def compare_sites(
+    values: ArrayLike,
+    sites: Sequence[str],
+    patients: Sequence[str],
+    covariates: Mapping[str, Sequence[str]] | None = None,
+    *,
+    min_patients: int = MIN_PATIENTS,
+) -> SiteComparison:
+    """Fit y = X b + (1|patient) with sites fixed (sum to zero), or (1|site) too from ten sites on.
+
+    The covariance of b is (X' V^-1 X)^-1 with V of the restricted likelihood's variance components; tests and
+    95 % intervals use Student's t with the number of patients less that of fixed parameters; Holm's correction
+    runs over the sites.
+
+    Parameters
+    ----------
+    values
+        One per row, e.g. ln(Gy/GBq).
+    patients
+        Labels that are unique over all sites or within one: site and label together name the patient.
+    covariates
+        Levels by name, in the order in which they are believed: an earlier one takes what two share.
+
+    Returns
+    -------
+    SiteComparison
+        With status ``too_few`` unless two sites have `min_patients` patients.
+
+    Raises
+    ------
+    ValueError
+        A value is not finite: a defect of the caller, who takes logarithms.
+
+    Examples
+    --------
+    Site B reads 20 % higher (ln 1.2 = 0.182); of two sites each is half of that from their mean:
+
+    >>> y = [0.00, 0.02, 0.30, 0.32, -0.30, -0.32, 0.18, 0.20, 0.48, 0.50, -0.12, -0.14]
+    >>> who = ["1", "1", "2", "2", "3", "3"] * 2
+    >>> found = compare_sites(y, ["A"] * 6 + ["B"] * 6, who, min_patients=3)
+    >>> [(e.site, e.n_patients, round(e.effect, 3)) for e in found.effects], found.status
+    ([('A', 3, -0.09), ('B', 3, 0.09)], 'fitted')
+    """
+    y = np.asarray(values, dtype=float)
+    if not np.isfinite(y).all():
+        raise ValueError("values of a comparison are not finite")
+    site = np.asarray(sites, dtype=str)
+    who = np.char.add(np.char.add(site, "\t"), np.asarray(patients, dtype=str))
+    counts = {str(name): len(np.unique(who[site == name])) for name in np.unique(site)}
+    left_out = tuple(name for name, count in counts.items() if count < min_patients)
+    kept = ~np.isin(site, left_out)
+    number = np.unique(who[kept], return_inverse=True)[1]
+    chosen = {name: np.asarray(levels, dtype=str)[kept] for name, levels in (covariates or {}).items()}
+    data = _Values(y[kept], site[kept], number, chosen)
+    n_sites = len(counts) - len(left_out)
+    sites_are: Literal["fixed", "random"] = "random" if n_sites >= RANDOM_FROM_SITES else "fixed"
+    empty = SiteComparison("too_few", sites_are, len(data.y), len(np.unique(number)), left_out)
+    if n_sites < _MIN_SITES:
+        return empty
+    design = site_design(data.sites, data.covariates, random_sites=sites_are == "random")
+    dof = empty.n_patients - design.matrix.shape[1]
+    if dof < 1:
+        return empty
+    if np.ptp(data.y) < _NO_SPREAD:
+        return replace(empty, status="no_variation")
+    fitted = _fit_random(data, design, dof) if sites_are == "random" else _fit_fixed(data, design, dof)
+    return replace(empty, **fitted, confounded=design.confounded)
+
+
+def _fit_fixed(data: _Values, design: Design, dof: int) -> dict[str, Any]:
+    repeated = len(data.y) > data.patients.max() + 1
+    if repeated:
+        result = _maximised(MixedLM(data.y, design.matrix, groups=data.patients))
+        if result is None:
+            return {"status": "not_converged"}
+        # In units of the scale, as `_weighted` takes it.
+        ratio = float(np.asarray(result.cov_re)[0, 0]) / float(result.scale)
+    else:
+        ratio = 0.0
+    estimate, covariance, scale = _weighted(data, design.matrix, ratio)
+    names = np.unique(data.sites)
+    last = design.n_site_columns + 1
+    # The last site is what the others leave of zero.
+    to_sites = np.vstack([np.eye(len(names) - 1), -np.ones(len(names) - 1)])
+    effects = to_sites @ estimate[1:last]
+    errors = np.sqrt(np.diag(to_sites @ covariance[1:last, 1:last] @ to_sites.T))
+    p = 2.0 * stats.t.sf(np.abs(effects / errors), dof)
+    return {
+        "status": "fitted",
+        "effects": _site_effects(data, effects, errors, dof, p, multipletests(p, method="holm")[1]),
+        "covariates": _covariate_effects(design, estimate[last:], covariance[last:, last:], dof),
+        "sd_patient": sqrt(ratio * scale) if repeated else None,
+        "sd_rest": sqrt(scale),
+        "dof": dof,
+    }
+
+
+def _weighted(
+    data: _Values, x: NDArray[np.float64], patient_ratio: float, site_ratio: float = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Generalised least squares: estimate, its covariance and the variance of the rest.
+
+    V = scale (I + patient_ratio 11' within patients + site_ratio 11' within sites). Its inverse needs sums alone:
+    (I + r 11')^-1 = I - r/(1 + n r) 11', and the same once more for the sites (Woodbury).
+    """
+    n = np.bincount(data.patients).astype(float)
+    both = np.column_stack([x, data.y])
+    sums = np.zeros((len(n), both.shape[1]))
+    np.add.at(sums, data.patients, both)
+    cross = both.T @ both - sums.T @ ((patient_ratio / (1.0 + n * patient_ratio))[:, None] * sums)
+    if site_ratio > 0:
+        weight = 1.0 / (1.0 + n[data.patients] * patient_ratio)
+        site = np.unique(data.sites, return_inverse=True)[1]
+        of_site = np.zeros((site.max() + 1, both.shape[1]))
+        np.add.at(of_site, site, weight[:, None] * both)
+        total = np.bincount(site, weight)
+        cross -= of_site.T @ ((site_ratio / (1.0 + total * site_ratio))[:, None] * of_site)
+    columns = x.shape[1]
+    inverse = np.linalg.inv(cross[:columns, :columns])
+    estimate = inverse @ cross[:columns, columns]
+    rest = float(cross[columns, columns] - cross[:columns, columns] @ estimate)
+    scale = rest / (len(data.y) - columns)
+    return estimate, inverse * scale, scale
+
+
+def _fit_random(data: _Values, design: Design, dof: int) -> dict[str, Any]:
+    order = np.argsort(data.sites, kind="stable")
+    sites, patients = data.sites[order], data.patients[order]
+    names = np.unique(sites)
+    indicators, labels = [], []
+    for name in names:
+        here = patients[sites == name]
+        own = np.unique(here)
+        indicators.append((here[:, None] == own).astype(float))
+        labels.append([str(number) for number in own])
+    repeated = len(sites) > len(np.unique(patients))
+    model = MixedLM(
+        data.y[order],
+        design.matrix[order],
+        groups=sites,
+        exog_re=np.ones((len(sites), 1)),
+        exog_vc=VCSpec(["patient"], [labels], [indicators]) if repeated else None,
+    )
+    result = _maximised(model)
+    if result is None:
+        return {"status": "not_converged"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        effects = np.array([float(np.asarray(result.random_effects[name])[0]) for name in names])
+        spread = [np.asarray(result.random_effects_cov[name])[0, 0] for name in names]
+    site_variance = max(float(np.asarray(result.cov_re)[0, 0]), 0.0)
+    patient_variance = float(result.vcomp[0]) if repeated else 0.0
+    rest = float(result.scale)
+    # Not the library's own covariance: that is of all parameters together and 0.3 % larger.
+    fixed, covariance, _ = _weighted(data, design.matrix, patient_variance / rest, site_variance / rest)
+    return {
+        "status": "fitted",
+        "effects": _site_effects(data, effects, np.sqrt(np.maximum(spread, 0.0)), dof, None, None),
+        "covariates": _covariate_effects(design, fixed[1:], covariance[1:, 1:], dof),
+        "sd_site": sqrt(site_variance),
+        "sd_patient": sqrt(patient_variance) if repeated else None,
+        "sd_rest": sqrt(rest),
+        "dof": dof,
+    }
+
+
+def _maximised(model: MixedLM) -> Any:
+    """Restricted maximum likelihood, by another optimiser where the first does not arrive; None if none does."""
+    for method in _METHODS:
+        # A variance of zero is a result here; what did not converge is asked for below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                result = model.fit(reml=True, method=list(method))
+            except np.linalg.LinAlgError:
+                continue
+        if result.converged and np.isfinite(result.scale):
+            return result
+    return None
+
+
+def _site_effects(
+    data: _Values,
+    effects: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    dof: int,
+    p: NDArray[np.float64] | None,
+    p_holm: NDArray[np.float64] | None,
+) -> tuple[SiteEffect, ...]:
+    reach = float(stats.t.ppf(0.975, dof))
+    found = []
+    for i, name in enumerate(np.unique(data.sites)):
+        here = data.sites == name
+        found.append(
+            SiteEffect(
+                site=str(name),
+                n_rows=int(here.sum()),
+                n_patients=len(np.unique(data.patients[here])),
+                effect=float(effects[i]),
+                se=float(errors[i]),
+                low=float(effects[i] - reach * errors[i]),
+                high=float(effects[i] + reach * errors[i]),
+                p=None if p is None else float(p[i]),
+                p_holm=None if p_holm is None else float(p_holm[i]),
+            )
+        )
+    return tuple(found)
+
+
+def _covariate_effects(
+    design: Design, estimate: NDArray[np.float64], covariance: NDArray[np.float64], dof: int
+) -> tuple[CovariateEffect, ...]:
+    errors = np.sqrt(np.diag(covariance))
+    reach = float(stats.t.ppf(0.975, dof))
+    return tuple(
+        CovariateEffect(
+            term=term,
+            effect=float(value),
+            se=float(error),
+            low=float(value - reach * error),
+            high=float(value + reach * error),
+            p=float(2.0 * stats.t.sf(abs(value / error), dof)),
+        )
+        for term, value, error in zip(design.terms, estimate, errors, strict=True)
+    )
