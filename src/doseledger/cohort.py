@@ -24,9 +24,9 @@ Key = tuple[str, str, int]
 #: Stages of one patient-cycle, in order of flow.
 CYCLE_STAGES: Final = ("ingest", "segment", "align", "kinetics", "dose")
 PATIENT_STAGE: Final = "course"
-COHORT_STAGES: Final = ("compact", "cohort_page")
+COHORT_STAGES: Final = ("compact", "compare", "cohort_page")
 #: Their folders below the results, in the same order.
-COHORT_FOLDERS: Final = ("cohort", "cohort_page")
+COHORT_FOLDERS: Final = ("cohort", "compare", "cohort_page")
 MARKER: Final = "cohort.json"
 #: In the name of a folder that a stage writes before it is renamed to its own name.
 PARTIAL: Final = ".partial-"

@@ -180,7 +180,7 @@ def strip_chart(strips: Sequence[Strip], *, x_label: str) -> str:
 
     def draw(figure: Figure) -> None:
         height_in = figure.get_figheight()
-        left = _label_share([strip.site for strip in strips] + ["n = 1000"])
+        left = label_share([strip.site for strip in strips] + ["n = 1000"])
         axes = figure.add_axes((left, 0.45 / height_in, 0.97 - left, 1 - 0.5 / height_in))
         for row, strip in enumerate(strips):
             _draw_strip(axes, row, strip, top)
@@ -231,7 +231,7 @@ def bar_chart(bars: Sequence[Bar], limits_gy: Sequence[float], *, x_label: str) 
 
     def draw(figure: Figure) -> None:
         height_in = figure.get_figheight()
-        left = _label_share([bar.label for bar in bars] if named else [])
+        left = label_share([bar.label for bar in bars] if named else [])
         axes = figure.add_axes((left, 0.45 / height_in, 0.97 - left, bars_in / height_in))
         if named:
             _draw_bars(axes, bars)
@@ -268,7 +268,7 @@ def _draw_ranks(axes: Axes, bars: Sequence[Bar]) -> None:
     axes.set_yticks([])
 
 
-def _label_share(labels: Sequence[str]) -> float:
+def label_share(labels: Sequence[str]) -> float:
     """Share of a wide chart that names at its left need."""
     longest = max((len(label) for label in labels), default=0)
     return min(0.45, (0.2 + _LETTER_IN * longest) / _WIDE_IN)

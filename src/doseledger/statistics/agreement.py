@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, sqrt
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from doseledger.kinetics.curves import Z95
+_Z95: Final = float(stats.norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def agreement(a: ArrayLike, b: ArrayLike, patients: Sequence[str]) -> Agreement:
         ratio=exp(centre),
         ratio_low=None if reach is None else exp(centre - reach),
         ratio_high=None if reach is None else exp(centre + reach),
-        limit_low=None if sd is None else exp(centre - Z95 * sd),
-        limit_high=None if sd is None else exp(centre + Z95 * sd),
+        limit_low=None if sd is None else exp(centre - _Z95 * sd),
+        limit_high=None if sd is None else exp(centre + _Z95 * sd),
         concordance=concordance(first, second),
     )
 

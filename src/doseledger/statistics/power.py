@@ -32,9 +32,7 @@ def patients_per_site(
     return (1.0 + 1.0 / (n_sites - 1)) * (reach * sd_ln / log(1.0 + effect_rel)) ** 2
 
 
-def detection_power(
-    effect_rel: float, sd_ln: float, n_patients: float, *, n_sites: int, alpha: float = ALPHA
-) -> float:
+def detection_power(effect_rel: float, sd_ln: float, n_patients: float, *, n_sites: int, alpha: float = ALPHA) -> float:
     """Chance that a site with `n_patients` and this effect is found among `n_sites` of the same size.
 
     Two-sided normal test at `alpha`; for the first step of Holm's correction give alpha / S.

@@ -82,7 +82,7 @@ def _weighted(
     ranked: NDArray[np.float64], weights: NDArray[np.int64], shares: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     total = np.cumsum(weights)
-    return ranked[np.searchsorted(total, shares * total[-1])]
+    return np.asarray(ranked[np.searchsorted(total, shares * total[-1])])
 
 
 def robust_z(values: ArrayLike) -> NDArray[np.float64]:
@@ -100,4 +100,3 @@ def robust_z(values: ArrayLike) -> NDArray[np.float64]:
     distance = logs - np.median(logs)
     spread = MAD_TO_SD * float(np.median(np.abs(distance)))
     return distance / spread if spread > 0 else np.full(len(found), np.nan)
-

@@ -47,7 +47,7 @@ class Design:
 
 
 def site_design(
-    sites: NDArray[np.str_], covariates: Mapping[str, Sequence[str]], *, random_sites: bool = False
+    sites: NDArray[np.str_], covariates: Mapping[str, Sequence[str] | NDArray[np.str_]], *, random_sites: bool = False
 ) -> Design:
     """Intercept, sites coded to sum to zero, and covariates against their most frequent level.
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
-from statsmodels.stats.multitest import multipletests
 
+from doseledger.statistics.multiple import holm
 from doseledger.statistics.site_design import Design, Term, site_design
 
 Status = Literal["fitted", "too_few", "no_variation", "not_converged"]
@@ -29,6 +29,7 @@ RANDOM_FROM_SITES: Final = 10
 #: Patients below which a site is not compared: its mean says little, and its spread nothing.
 MIN_PATIENTS: Final = 5
 _MIN_SITES: Final = 2
+ALPHA: Final = 0.05
 #: Optimisers in the order in which they are tried.
 _METHODS: Final = (("bfgs", "lbfgs", "cg"), ("powell",))
 #: Spread of ln values below which all values are one.
@@ -40,6 +41,9 @@ class SiteEffect:
     """Difference of a site from the mean of the sites, on the scale of the values (ln: a relative difference).
 
     `p_holm` is corrected for the number of sites; None where sites are random (`effect` is then shrunk).
+    `stands_out`: a site far off moves the mean of the sites and so the effects of all others. Where `p_holm` is below
+    `ALPHA`, the site that differs most is left out and the rest are tested again, until none differs: these
+    sites stand out. Of two sites both do. Random ones do if their interval leaves zero out.
     """
 
     site: str
@@ -51,6 +55,7 @@ class SiteEffect:
     high: float
     p: float | None
     p_holm: float | None
+    stands_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class _Values:
     sites: NDArray[np.str_]
     #: Number of the patient of each row, from 0.
     patients: NDArray[np.intp]
-    covariates: Mapping[str, Sequence[str]]
+    covariates: Mapping[str, NDArray[np.str_]]
 
 
 def compare_sites(
@@ -179,30 +184,57 @@ def compare_sites(
 
 def _fit_fixed(data: _Values, design: Design, dof: int) -> dict[str, Any]:
     repeated = len(data.y) > data.patients.max() + 1
+    ratio = 0.0
     if repeated:
         result = _maximised(MixedLM(data.y, design.matrix, groups=data.patients))
         if result is None:
             return {"status": "not_converged"}
         # In units of the scale, as `_weighted` takes it.
         ratio = float(np.asarray(result.cov_re)[0, 0]) / float(result.scale)
-    else:
-        ratio = 0.0
-    estimate, covariance, scale = _weighted(data, design.matrix, ratio)
-    names = np.unique(data.sites)
-    last = design.n_site_columns + 1
-    # The last site is what the others leave of zero.
-    to_sites = np.vstack([np.eye(len(names) - 1), -np.ones(len(names) - 1)])
-    effects = to_sites @ estimate[1:last]
-    errors = np.sqrt(np.diag(to_sites @ covariance[1:last, 1:last] @ to_sites.T))
-    p = 2.0 * stats.t.sf(np.abs(effects / errors), dof)
+    effects, estimate, covariance, scale = _fixed_effects(data, design, ratio, dof)
+    outstanding = _outstanding(data, effects, ratio)
     return {
         "status": "fitted",
-        "effects": _site_effects(data, effects, errors, dof, p, multipletests(p, method="holm")[1]),
-        "covariates": _covariate_effects(design, estimate[last:], covariance[last:, last:], dof),
+        "effects": tuple(replace(effect, stands_out=effect.site in outstanding) for effect in effects),
+        "covariates": _covariate_effects(design, estimate, covariance, dof),
         "sd_patient": sqrt(ratio * scale) if repeated else None,
         "sd_rest": sqrt(scale),
         "dof": dof,
     }
+
+
+def _fixed_effects(
+    data: _Values, design: Design, ratio: float, dof: int
+) -> tuple[tuple[SiteEffect, ...], NDArray[np.float64], NDArray[np.float64], float]:
+    """Effects of the sites, estimates of the terms with their covariance, and the variance of the rest."""
+    estimate, covariance, scale = _weighted(data, design.matrix, ratio)
+    last = design.n_site_columns + 1
+    # The last site is what the others leave of zero.
+    to_sites = np.vstack([np.eye(design.n_site_columns), -np.ones(design.n_site_columns)])
+    effects = to_sites @ estimate[1:last]
+    errors = np.sqrt(np.diag(to_sites @ covariance[1:last, 1:last] @ to_sites.T))
+    p = 2.0 * stats.t.sf(np.abs(effects / errors), dof)
+    found = _site_effects(data, effects, errors, dof, p, holm(p))
+    return found, estimate[last:], covariance[last:, last:], scale
+
+
+def _outstanding(data: _Values, effects: tuple[SiteEffect, ...], ratio: float) -> set[str]:
+    """Sites that differ, the farthest first, each tested without those before it; the variances are kept."""
+    found: set[str] = set()
+    while significant := [e for e in effects if e.p_holm is not None and e.p_holm < ALPHA]:
+        if len(effects) == _MIN_SITES:
+            return found | {e.site for e in effects}
+        found.add(max(significant, key=lambda e: abs(e.effect / e.se)).site)
+        kept = ~np.isin(data.sites, sorted(found))
+        levels = {name: values[kept] for name, values in data.covariates.items()}
+        number = np.unique(data.patients[kept], return_inverse=True)[1]
+        rest = _Values(data.y[kept], data.sites[kept], number, levels)
+        design = site_design(rest.sites, rest.covariates)
+        dof = int(number.max()) + 1 - design.matrix.shape[1]
+        if dof < 1:
+            break
+        effects = _fixed_effects(rest, design, ratio, dof)[0]
+    return found
 
 
 def _weighted(
@@ -263,9 +295,10 @@ def _fit_random(data: _Values, design: Design, dof: int) -> dict[str, Any]:
     rest = float(result.scale)
     # Not the library's own covariance: that is of all parameters together and 0.3 % larger.
     fixed, covariance, _ = _weighted(data, design.matrix, patient_variance / rest, site_variance / rest)
+    sites_found = _site_effects(data, effects, np.sqrt(np.maximum(spread, 0.0)), dof, None, None)
     return {
         "status": "fitted",
-        "effects": _site_effects(data, effects, np.sqrt(np.maximum(spread, 0.0)), dof, None, None),
+        "effects": tuple(replace(e, stands_out=e.low > 0 or e.high < 0) for e in sites_found),
         "covariates": _covariate_effects(design, fixed[1:], covariance[1:, 1:], dof),
         "sd_site": sqrt(site_variance),
         "sd_patient": sqrt(patient_variance) if repeated else None,

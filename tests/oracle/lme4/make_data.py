@@ -1,6 +1,6 @@
 """Writes ``cycles.csv``: virtual doses per activity of 12 sites, unbalanced, for the comparison with lme4.
 
-    python tests/oracle/lme4/make_data.py
+python tests/oracle/lme4/make_data.py
 """
 
 from __future__ import annotations

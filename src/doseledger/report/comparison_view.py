@@ -1,0 +1,349 @@
+"""How sites, cycles and methods compare, as parts of the cohort page: what stands in the tables of ``compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from doseledger.report import charts, words
+from doseledger.report.comparison_charts import Effect, Spread, caterpillar_chart, spread_chart
+from doseledger.report.pages import Column, DataTable, Picture, Row, data_table, label, number
+
+Comparison = Mapping[str, Sequence[Row]]
+
+#: Above this many rows of one group its points would cover each other.
+MAX_POINTS: Final = 5000
+_DOSE: Final = "dose_per_activity"
+_CLEARANCE: Final = "clearance_rate"
+_LESIONS: Final = "lesions"
+#: Columns of a group that its title names where they differ within radiopharmaceutical and region.
+_APART: Final = ("marrow_method", "lesion_policy", "demo_weights", "data_origin")
+_AXIS: Final = "absorbed dose per administered activity, Gy/GBq"
+_UNFITTED: Final = {
+    "too_few": "too few patients",
+    "no_variation": "all values are one",
+    "not_converged": "the fit did not converge",
+}
+
+_KINDS: Final = {
+    "unit": "dose per activity is off fivefold or more: a slip of units",
+    "lesion_policy": "another lesion policy than most",
+    "marrow_method": "another marrow method than most",
+    "calibration": "phantom: images read another activity than was filled",
+    "recovery": "phantom: recovery unlike that of the other cameras",
+    "clearance": "clearance unlike that of the other sites",
+    "site_effect": "dose per activity unlike that of the other sites",
+}
+_DETAILS: Final = {
+    "slower_by_physical_decay": "slower by one rate of physical decay: activities left corrected to injection?",
+    "faster_by_physical_decay": "faster by one rate of physical decay: decay taken off twice?",
+    "other": "",
+}
+
+
+def interval_of(name: str, show: Any = words.change) -> Any:
+    """Cell of ``name`` with its interval."""
+
+    def cell(row: Row) -> str:
+        if row[name] is None:
+            return words.DASH
+        if row[f"{name}_low"] is None:
+            return str(show(row[name]))
+        return f"{show(row[name])} ({show(row[f'{name}_low'])} to {show(row[f'{name}_high'])})"
+
+    return cell
+
+
+def _p(name: str) -> Any:
+    def cell(row: Row) -> str:
+        p = row[name]
+        return words.DASH if p is None else "< 0.001" if p < 0.001 else words.fixed(p, 3)
+
+    return cell
+
+
+def _region(row: Row) -> str:
+    return words.region(row["region"])
+
+
+_FINDINGS: Final = (
+    label("Site", "site", lead=True),
+    Column("Region", lambda r: words.text(r["found_in"] and words.region(r["found_in"])), lead=True),
+    Column("What", lambda r: _KINDS.get(r["kind"], words.text(r["kind"])), wide=True),
+    Column("Detail", lambda r: words.text(_DETAILS.get(r["detail"], r["detail"])), wide=True),
+    Column("Size", lambda r: _size(r), "%", number=True),
+    Column("p", _p("p_holm"), number=True),
+    Column("Patients", lambda r: words.text(r["n_patients"]), "n", number=True),
+)
+_SUMMARY: Final = (
+    label("Site", "site", lead=True),
+    Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
+    Column("Patients", lambda r: str(r["n_patients"]), "n", number=True),
+    Column("Protocol", lambda r: words.listing(words.PROTOCOLS.get(p, p) for p in r["protocols"] or ())),
+    number("Median", "median_gy_per_gbq", "Gy/GBq"),
+    Column("Range", lambda r: words.interval(r["minimum_gy_per_gbq"], r["maximum_gy_per_gbq"]), "Gy/GBq", number=True),
+    Column("Outliers", lambda r: str(r["n_outliers"]), "n", number=True),
+    Column("Low grade, left out", lambda r: str(r["n_left_out"]), "n", number=True),
+)
+_EFFECTS: Final = (
+    Column("Region", _region, lead=True),
+    label("Site", "site", lead=True),
+    Column("Patients", lambda r: str(r["n_patients"]), "n", number=True),
+    Column("Difference from the mean of the sites", interval_of("effect"), "%", number=True),
+    Column("p (Holm)", _p("p_holm"), number=True),
+    Column("Phantoms say", lambda r: words.change(r["phantom_effect"]), "%", number=True),
+    Column("What remains", interval_of("remaining_effect"), "%", number=True),
+)
+_MODELS: Final = (
+    Column("Region", _region, lead=True),
+    Column("Patients", lambda r: str(r["n_patients"]), "n", number=True),
+    Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
+    label("Sites", "sites_are"),
+    Column("sd between patients", lambda r: words.fixed(r["sd_patient"], 2), "of ln", number=True),
+    Column("sd between cycles", lambda r: words.fixed(r["sd_rest"], 2), "of ln", number=True),
+    Column("Power for one site 8 % off", lambda r: words.percent(r["power_at_8_percent"]), "%", number=True),
+    Column("Patients per site for 80 %", lambda r: words.significant(r["patients_needed"]), "n", number=True),
+    Column("Adjusted for", lambda r: words.listing(_opened(r["covariates"])) or "nothing that varies"),
+    Column("Goes with the sites", lambda r: words.listing(_opened(r["confounded"])) or words.DASH),
+    Column("Left out, below 5 patients", lambda r: words.listing(r["sites_left_out"]) or words.DASH),
+)
+_COVARIATES: Final = (
+    Column("Region", _region, lead=True),
+    Column("What", lambda r: words.text(r["covariate"]).replace("_", " ")),
+    Column("Level", lambda r: f"{r['level']} against {r['against']}"),
+    Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
+    Column("Difference", interval_of("effect"), "%", number=True),
+    Column("p", _p("p"), number=True),
+)
+_AGREEMENT: Final = (
+    Column("Region", _region, lead=True),
+    Column("Differ in", lambda r: words.listing(_opened(r["differs_in"]))),
+    Column("a", lambda r: words.text(r["method_a"])),
+    Column("b", lambda r: words.text(r["method_b"])),
+    Column("Pairs", lambda r: str(r["n_pairs"]), "n", number=True),
+    Column("b/a", interval_of("ratio", lambda v: words.fixed(v, 3)), number=True),
+    Column("95 % of ratios", lambda r: words.interval(r["limit_low"], r["limit_high"]), number=True),
+    Column("Concordance", lambda r: words.fixed(r["concordance"], 3), number=True),
+)
+_DIFFERENCES: Final = (
+    Column("Region", _region, lead=True),
+    Column("Column", lambda r: words.text(r["column"]).replace("_", " ")),
+    Column("Value", lambda r: words.text(r["value"])),
+    Column("Sites", lambda r: words.listing(r["sites"]), wide=True),
+    Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
+    Column("Pooled", lambda r: words.text(r["pooled"])),
+)
+_REFERENCES: Final = (
+    Column("Region", lambda r: r["title"], lead=True),
+    Column("Sites", lambda r: str(r["n_sites"]), "n", number=True),
+    Column("Patients", lambda r: str(r["n_patients"]), "n", number=True),
+    Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
+    *(
+        Column(heading, interval_of(f"{name}_gy_per_gbq", words.significant), "Gy/GBq", number=True)
+        for name, heading in (("p5", "5 %"), ("median", "Median"), ("p95", "95 %"))
+    ),
+)
+_CYCLES: Final = (
+    Column("Region", lambda r: r["title"], lead=True),
+    Column("Cycles", lambda r: f"{r['from_cycle']} to {r['to_cycle']}", lead=True),
+    Column("Patients", lambda r: str(r["n_patients"]), "n", number=True),
+    Column("Later over earlier", interval_of("ratio", lambda v: words.fixed(v, 3)), number=True),
+    Column("95 % of patients", lambda r: words.interval(r["limit_low"], r["limit_high"]), number=True),
+)
+_PHANTOMS: Final = (
+    label("Site", "site", lead=True),
+    label("Camera", "camera", lead=True),
+    Column("What", lambda r: f"{r['quantity']} ({r['phantom']})"),
+    Column("Day", lambda r: words.text(r["days_after_first"]), number=True),
+    Column("Ratio", interval_of("ratio", lambda v: words.fixed(v, 3)), number=True),
+    Column("p (Holm)", _p("p_holm"), number=True),
+)
+_LIMITS: Final = (
+    label("Site", "site", lead=True),
+    Column("Region", _region, lead=True),
+    Column("Line", lambda r: f"{words.declared(r['limit_gy'])} Gy {words.text(r['limit_quantity']).replace('_', ' ')}"),
+    Column("Complete sums", lambda r: f"{r['n_complete']} of {r['n_patients']}", number=True),
+    Column("At 80 % or more", interval_of("share_near", words.percent), "%", number=True),
+    Column("At the line or above", interval_of("share_above", words.percent), "%", number=True),
+)
+
+
+def _opened(names: Sequence[str] | None) -> list[str]:
+    return [name.replace("_", " ") for name in names or ()]
+
+
+def _size(row: Row) -> str:
+    if row["size"] is None:
+        return words.DASH
+    if row["kind"] == "unit":
+        return f"{words.significant(row['size'] + 1.0, 2)}-fold"
+    if row["kind"] == "clearance":
+        return f"{words.fixed(row['size'], 2)} decay rates"
+    return words.change(row["size"])
+
+
+def comparison_view(found: Comparison) -> dict[str, Any]:
+    """Content of the template's part on comparison; empty lists where there is nothing to say."""
+    titles = _titles(found.get("site_distribution", ()))
+    models = [{**row, "title": titles.get(row["group_id"], "")} for row in found.get("site_model", ())]
+    dose_models = [row for row in models if row["quantity"] == _DOSE]
+    references = [{**row, "title": titles[row["group_id"]]} for row in found.get("reference_interval", ())]
+    changes = [{**row, "title": titles[row["group_id"]]} for row in found.get("cycle_change", ())]
+    fitted = [row for row in dose_models if row["status"] == "fitted"]
+    effects = [row for row in found.get("site_effect", ()) if row["quantity"] == _DOSE]
+    return {
+        "has_comparison": bool(found),
+        "findings": data_table(_FINDINGS, found.get("finding", ())),
+        "n_tested": len([row for row in models if row["status"] == "fitted"]),
+        "not_fitted": _not_fitted(dose_models),
+        "distributions": _distributions(found, titles),
+        "effects_by_tracer": _effects_by_tracer(effects, fitted, titles),
+        "covariates": _by_tracer(_COVARIATES, [r for r in found.get("covariate_effect", ()) if r["quantity"] == _DOSE]),
+        "agreements": _by_tracer(_AGREEMENT, found.get("method_agreement", ())),
+        "differences": _by_tracer(_DIFFERENCES, found.get("method_difference", ())),
+        "references": _by_tracer(_REFERENCES, [r for r in references if r["median_gy_per_gbq"] is not None]),
+        "n_references_missing": sum(r["median_gy_per_gbq"] is None for r in references),
+        "cycle_changes": _by_tracer(_CYCLES, changes),
+        "phantoms": data_table(_PHANTOMS, found.get("phantom_comparison", ())),
+        "limit_shares": data_table(_LIMITS, found.get("limit_share", ())),
+    }
+
+
+def _titles(distributions: Sequence[Row]) -> dict[str, str]:
+    """Name of each group: its region, and of what is not pooled that which differs among groups of the region."""
+    by_region: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in distributions:
+        by_region.setdefault((row["radiopharmaceutical"], row["region"]), {}).setdefault(row["group_id"], row)
+    titles = {}
+    for alike in by_region.values():
+        differ = [name for name in _APART if len({str(row[name]) for row in alike.values()}) > 1]
+        for group_id, row in alike.items():
+            parts = [_part(name, row[name]) for name in differ]
+            region = "Lesions" if row["region"] == _LESIONS else words.region(row["region"])
+            titles[group_id] = f"{region} ({', '.join(parts)})" if parts else region
+    return titles
+
+
+def _part(name: str, value: Any) -> str:
+    if name == "demo_weights":
+        return "demo weights" if value else "no demo weights"
+    return f"{words.text(value)}".replace("_", " ") if value is not None else f"no {name.replace('_', ' ')}"
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    return words.tracer(row["radiopharmaceutical"]), row["region"] == _LESIONS, words.region_order(row["region"])
+
+
+def _distributions(found: Comparison, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A chart and its summary per group, by radiopharmaceutical."""
+    points: dict[str, list[Row]] = {}
+    for row in found.get("compared_dose", ()):
+        points.setdefault(row["group_id"], []).append(row)
+    by_group: dict[str, list[Row]] = {}
+    for row in found.get("site_distribution", ()):
+        by_group.setdefault(row["group_id"], []).append(row)
+    ordered = sorted(by_group.values(), key=lambda rows: (*_order(rows[0]), titles[rows[0]["group_id"]]))
+    return [
+        {
+            "tracer": tracer,
+            "regions": [_distribution(rows, points, titles[rows[0]["group_id"]], tracer) for rows in alike],
+        }
+        for tracer, alike in groupby(ordered, key=lambda rows: words.tracer(rows[0]["radiopharmaceutical"]))
+    ]
+
+
+def _distribution(rows: Sequence[Row], points: Mapping[str, Sequence[Row]], title: str, tracer: str) -> dict[str, Any]:
+    shown = [row for row in rows if row["n_rows"]]
+    n_rows, n_patients = (sum(row[name] for row in rows) for name in ("n_rows", "n_patients"))
+    own = [row for row in points.get(rows[0]["group_id"], ()) if row["left_out"] != "low_grade"]
+    detail = f"n = {n_rows} rows of {words.count(n_patients, 'patient')}."
+    if not shown:
+        return {"picture": None, "title": title, "summary": data_table(_SUMMARY, rows)}
+    if 0 < len(own) <= MAX_POINTS:
+        strips = [
+            charts.Strip(site, tuple(r["dose_gy_per_gbq"] for r in of_site), tuple(r["protocol"] for r in of_site))
+            for site, of_site in ((s, list(g)) for s, g in groupby(own, key=lambda row: row["site"]))
+        ]
+        source = charts.strip_chart(strips, x_label=_AXIS)
+    else:
+        detail += " Box: middle half; line: 5 to 95 %."
+        cuts = ("p5", "q25", "median", "q75", "p95")
+        spreads = [Spread(r["site"], r["n_rows"], *(r[f"{c}_gy_per_gbq"] for c in cuts)) for r in shown]
+        source = spread_chart(spreads, x_label=_AXIS)
+    alternative = f"{title}, {tracer}: absorbed dose per administered activity by site, n = {n_rows}"
+    return {
+        "picture": Picture(source, alternative, f"{title}.", detail),
+        "title": title,
+        "summary": data_table(_SUMMARY, rows),
+    }
+
+
+def _not_fitted(models: Sequence[Row]) -> list[tuple[str, str]]:
+    """Why regions have no comparison of sites: reason, and the regions."""
+    found: dict[str, list[str]] = {}
+    for row in sorted(models, key=_order):
+        if row["status"] != "fitted":
+            name = f"{row['title']}, {words.tracer(row['radiopharmaceutical'])}"
+            found.setdefault(_UNFITTED.get(row["status"], str(row["status"])), []).append(name)
+    return [(reason, "; ".join(names)) for reason, names in found.items()]
+
+
+def _effects_by_tracer(
+    effects: Sequence[Row], models: Sequence[Row], titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    tables = []
+    for tracer, of_tracer in groupby(sorted(models, key=_order), key=lambda r: words.tracer(r["radiopharmaceutical"])):
+        fitted = list(of_tracer)
+        own = [row for model in fitted for row in effects if row["group_id"] == model["group_id"]]
+        by_region = [
+            _caterpillar([row for row in own if row["group_id"] == model["group_id"]], model) for model in fitted
+        ]
+        by_site = [
+            _profile(site, [row for row in own if row["site"] == site], titles)
+            for site in sorted({row["site"] for row in own})
+        ]
+        tables.append(
+            {
+                "tracer": tracer,
+                "caterpillars": by_region,
+                "profiles": by_site if len(fitted) > 1 else [],
+                "effects": data_table(_EFFECTS, [{**r, "region": titles[r["group_id"]]} for r in own]),
+                "models": data_table(_MODELS, [{**r, "region": r["title"]} for r in fitted]),
+            }
+        )
+    return tables
+
+
+def _caterpillar(rows: Sequence[Row], model: Row) -> Picture:
+    """Sites of one region in the order of their effects."""
+    ranked = sorted(rows, key=lambda row: row["effect"])
+    drawn = [
+        Effect(f"{r['site']} (n = {r['n_patients']})", r["effect"], r["effect_low"], r["effect_high"], r["stands_out"])
+        for r in ranked
+    ]
+    source = caterpillar_chart(drawn, x_label="difference from the mean of the sites, %")
+    detail = f"{model['n_patients']} patients, {model['n_rows']} rows. Power for one site 8 % off: "
+    detail += f"{words.percent(model['power_at_8_percent'])} %."
+    if model["sites_are"] == "random":
+        detail += " Sites are random: effects are shrunk towards zero."
+    if model["confounded"]:
+        detail += f" Goes with the sites: {words.listing(_opened(model['confounded']))}."
+    return Picture(source, f"{model['title']}: difference of each site", f"{model['title']}.", detail)
+
+
+def _profile(site: str, rows: Sequence[Row], titles: Mapping[str, str]) -> Picture:
+    """Regions of one site: what shifts all of them alike is the camera or the activity meter."""
+    drawn = [
+        Effect(titles[r["group_id"]], r["effect"], r["effect_low"], r["effect_high"], r["stands_out"]) for r in rows
+    ]
+    source = caterpillar_chart(drawn, x_label="difference from the mean of the sites, %")
+    return Picture(source, f"Site {site}: difference in each region", f"Site {site}.", f"{len(rows)} regions.")
+
+
+def _by_tracer(columns: Sequence[Column], rows: Sequence[Row]) -> list[tuple[str, DataTable]]:
+    ordered = sorted(rows, key=_order)
+    return [
+        (tracer, data_table(columns, list(of_tracer)))
+        for tracer, of_tracer in groupby(ordered, key=lambda row: words.tracer(row["radiopharmaceutical"]))
+    ]
