@@ -600,8 +600,8 @@ class TestCohortPage:
             text.index("Kidneys. n = 12 rows of 6 patients.") : text.index("Kidney left. n = 12 rows of 6 patients.")
         ]
         # Factors 0.80 and 0.89 (S1), 1.16 and 1.25 (S3) on 0.554 Gy/GBq, two cycles each.
-        assert "S1 4 2 three or more scans 0.468 0.443 to 0.493" in kidneys
-        assert "S3 4 2 single scan 0.668 0.643 to 0.693" in kidneys
+        assert "S1 4 2 3+ 0.468 0.443 to 0.493" in kidneys
+        assert "S3 4 2 1 0.668 0.643 to 0.693" in kidneys
 
     def test_lesions_are_pooled_and_radiopharmaceuticals_and_marrow_methods_are_not(self) -> None:
         tables = fabricated_cohort()

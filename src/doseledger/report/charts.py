@@ -32,6 +32,8 @@ _MAX_VECTOR_POINTS: Final = 600
 _TOUCHING: Final = 0.02
 _OFFSETS: Final = (0.0, 0.13, -0.13, 0.26, -0.26, 0.39, -0.39)
 _MIN_FOR_BOX: Final = 5
+#: More points than this in one strip are drawn smaller.
+_FEW: Final = 40
 #: More sums than this are drawn as points without names.
 MAX_BARS: Final = 60
 _PROTOCOL_MARKERS: Final[dict[str | None, str]] = {"mtp": "o", "2tp": "^", "stp": "D"}
@@ -202,13 +204,20 @@ def _draw_strip(axes: Axes, row: int, strip: Strip, top: float) -> None:
         low, high = np.percentile(values, [25.0, 75.0])
         axes.barh(row, high - low, left=low, height=0.62, color=ACCENT, alpha=0.14, linewidth=0)
     if len(values):
-        axes.plot([np.median(values)] * 2, [row - 0.31, row + 0.31], color=ACCENT, linewidth=1.6)
+        # Above the points, where they would cover it.
+        axes.plot([np.median(values)] * 2, [row - 0.31, row + 0.31], color=ACCENT, linewidth=1.8, zorder=3)
     heights = row + _side_by_side(values, _TOUCHING * top)
     for protocol in dict.fromkeys(sorted(strip.protocols, key=str)):
         chosen = np.array([p == protocol for p in strip.protocols])
         marker = _PROTOCOL_MARKERS.get(protocol, _OTHER_MARKER)
         axes.scatter(
-            values[chosen], heights[chosen], s=20, marker=marker, facecolors="white", edgecolors=INK, linewidths=0.9
+            values[chosen],
+            heights[chosen],
+            s=20 if len(values) <= _FEW else 7,
+            marker=marker,
+            facecolors="white",
+            edgecolors=INK,
+            linewidths=0.9,
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from doseledger.regions.gate import DEMO_WEIGHTS
 from doseledger.report import methods, words
 from doseledger.report.comparison_view import Comparison, comparison_view
 from doseledger.report.completeness import counts, site_table
@@ -22,7 +23,6 @@ from doseledger.report.pages import (
     by_demo_weights,
     checked,
     data_table,
-    label,
     number,
     origins,
     percent,
@@ -42,10 +42,10 @@ PageLinks = Mapping[tuple[str, str], str]
 
 _FLAG_COUNTS: Final = (
     Column("Flag", lambda row: words.flag(row["flag"]), lead=True, wide=True),
-    label("Table", "table"),
-    Column("Rows", lambda row: str(row["rows"]), "n", number=True),
-    Column("Patients", lambda row: str(row["patients"]), "n", number=True),
-    Column("Sites", lambda row: str(row["sites"]), "n", number=True),
+    Column("Table", lambda row: row["table"].replace("_", " ")),
+    Column("Rows", lambda row: str(row["n_rows"]), "n", number=True),
+    Column("Patients", lambda row: str(row["n_patients"]), "n", number=True),
+    Column("Sites", lambda row: str(row["n_sites"]), "n", number=True),
 )
 
 
@@ -56,6 +56,7 @@ def cohort_page(
     software_version: str,
     comparison: Comparison | None = None,
     page_links: PageLinks | None = None,
+    rows_not_shown: int = 0,
 ) -> str:
     """The page of a cohort as one HTML text that needs no other file.
 
@@ -70,6 +71,8 @@ def cohort_page(
         them the page says nothing of differences between sites.
     page_links
         Address of each patient's page, by site and patient, relative to this page.
+    rows_not_shown
+        Rows of the ledger that are too many for a page and not among `tables`.
 
     Returns
     -------
@@ -82,6 +85,7 @@ def cohort_page(
         A table or column that the ledger does not have.
     """
     rows = checked(tables)
+    flag_counts = (comparison or {}).get("flag_count", ())
     links = page_links or {}
     troubles = stopped(rows["stage_outcome"])
     primary = [row for row in rows["organ_dose"] if row["is_primary"]]
@@ -92,7 +96,7 @@ def cohort_page(
         cohort=cohort,
         software_version=software_version,
         origins=origins(rows),
-        demo_weights=by_demo_weights(rows),
+        demo_weights=by_demo_weights(rows) or any(row["flag"] == DEMO_WEIGHTS for row in flag_counts),
         counts=counts(rows),
         sites=site_table(rows),
         stopped=troubles,
@@ -100,9 +104,10 @@ def cohort_page(
         max_stopped=_MAX_SENTENCES_UNFOLDED,
         **comparison_view(comparison or {}),
         sum_charts=sum_charts(sums, lambda row: f"{row['site']} {row['patient']}"),
-        flags=data_table(_FLAG_COUNTS, _flag_counts(rows)),
+        flags=data_table(_FLAG_COUNTS, flag_counts),
         listings=_listings(primary, links),
         n_primary=len(primary),
+        rows_not_shown=rows_not_shown,
         max_listed=_MAX_ROWS_LISTED,
         unfolded=len(primary) <= _MAX_ROWS_UNFOLDED,
         links=[Link(f"{site} {patient}", links[site, patient]) for site, patient in sorted(links)],
@@ -115,26 +120,6 @@ def _codes(troubles: Sequence[Row]) -> str:
     """How often each code occurs, most frequent first."""
     found = Counter(f"{row['status']}, {words.text(row['code'])}" for row in troubles)
     return "; ".join(f"{code}: {times}" for code, times in sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _flag_counts(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """How often each flag occurs, most frequent first."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for table, rows in tables.items():
-        for row in rows:
-            for flag in dict.fromkeys(row.get("flags") or ()):
-                found.setdefault((flag, table), []).append(row)
-    counted = [
-        {
-            "flag": flag,
-            "table": table.replace("_", " "),
-            "rows": len(rows),
-            "patients": len({(row["site"], row["patient"]) for row in rows if row.get("patient")}),
-            "sites": len({row["site"] for row in rows}),
-        }
-        for (flag, table), rows in found.items()
-    ]
-    return sorted(counted, key=lambda row: (-row["rows"], row["flag"], row["table"]))
 
 
 def _listings(primary: Sequence[Row], links: PageLinks) -> list[dict[str, Any]]:

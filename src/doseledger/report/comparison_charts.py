@@ -19,6 +19,9 @@ _ALARM: Final = "#a3341f"
 #: An axis of no effect at all still shows so much to both sides.
 _LEAST_REACH: Final = 0.05
 _HEADROOM: Final = 1.08
+_LEGEND_IN: Final = 0.3
+#: Colour and hatching of ok, refused, failed, missing and not imaged: told apart without colours too.
+_STATE_LOOKS: Final = ((ACCENT, ""), ("#e9c46a", "//"), (_ALARM, "xx"), ("#ffffff", ""), (FAINT, ".."))
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,14 @@ class Spread:
     p95: float
 
 
-def caterpillar_chart(effects: Sequence[Effect], *, x_label: str, percent: bool = True) -> str:
-    """Effects in the order given, from the top, around a line of no difference."""
-    scale = 100.0 if percent else 1.0
-    reach = _HEADROOM * scale * max([_LEAST_REACH, *(max(abs(e.low), abs(e.high)) for e in effects)])
+def reach_of(effects: Sequence[Effect]) -> float:
+    """How far intervals reach from no difference, as a share."""
+    return max([_LEAST_REACH, *(max(abs(e.low), abs(e.high)) for e in effects)])
+
+
+def caterpillar_chart(effects: Sequence[Effect], *, x_label: str, reach: float) -> str:
+    """Effects in the order given, from the top, around a line of no difference; the axis is in per cent."""
+    side = 100.0 * _HEADROOM * reach
 
     def draw(figure: Figure) -> None:
         height_in = figure.get_figheight()
@@ -57,14 +64,40 @@ def caterpillar_chart(effects: Sequence[Effect], *, x_label: str, percent: bool 
         axes.axvline(0.0, color=MUTED, linewidth=0.9)
         for row, effect in enumerate(effects):
             colour = _ALARM if effect.stands_out else INK
-            axes.plot([scale * effect.low, scale * effect.high], [row, row], color=colour, linewidth=1.3)
+            axes.plot([100.0 * effect.low, 100.0 * effect.high], [row, row], color=colour, linewidth=1.3)
             face = colour if effect.stands_out else "white"
-            axes.plot([scale * effect.value], [row], "o", color=colour, markerfacecolor=face, markersize=4.8)
+            axes.plot([100.0 * effect.value], [row], "o", color=colour, markerfacecolor=face, markersize=4.8)
         _rows(axes, [effect.label for effect in effects])
-        axes.set_xlim(-reach, reach)
+        axes.set_xlim(-side, side)
         axes.set_xlabel(x_label)
 
     return render(draw, width_in=_WIDTH_IN, height_in=_BOTTOM_IN + 0.06 + _ROW_IN * len(effects))
+
+
+def completeness_chart(sites: Sequence[tuple[str, Sequence[int]]], states: Sequence[str]) -> str:
+    """Cycles of each site by state, as one bar of parts."""
+
+    def draw(figure: Figure) -> None:
+        height_in = figure.get_figheight()
+        left = label_share([site for site, _ in sites])
+        axes = figure.add_axes((left, _BOTTOM_IN / height_in, 0.97 - left, 1 - (_BOTTOM_IN + _LEGEND_IN) / height_in))
+        starts = [0] * len(sites)
+        for number, state in enumerate(states):
+            counts = [parts[number] for _, parts in sites]
+            if not any(counts):
+                continue
+            face, hatch = _STATE_LOOKS[number % len(_STATE_LOOKS)]
+            axes.barh(
+                range(len(sites)), counts, left=starts, height=0.62,
+                facecolor=face, edgecolor=INK, linewidth=0.6, hatch=hatch, label=state,
+            )  # fmt: skip
+            starts = [start + count for start, count in zip(starts, counts, strict=True)]
+        _rows(axes, [site for site, _ in sites])
+        axes.set_xlim(0.0, max(1, *starts, 1) * 1.03)
+        axes.set_xlabel("cycles")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5, frameon=False, fontsize=7.5, borderpad=0.2)
+
+    return render(draw, width_in=_WIDTH_IN, height_in=_BOTTOM_IN + _LEGEND_IN + _ROW_IN * len(sites))
 
 
 def spread_chart(spreads: Sequence[Spread], *, x_label: str) -> str:

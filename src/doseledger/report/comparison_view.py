@@ -7,8 +7,17 @@ from itertools import groupby
 from typing import Any, Final
 
 from doseledger.report import charts, words
-from doseledger.report.comparison_charts import Effect, Spread, caterpillar_chart, spread_chart
+from doseledger.report.comparison_charts import (
+    Effect,
+    Spread,
+    caterpillar_chart,
+    completeness_chart,
+    reach_of,
+    spread_chart,
+)
+from doseledger.report.completeness import STATES
 from doseledger.report.pages import Column, DataTable, Picture, Row, data_table, label, number
+from doseledger.report.sums import QUANTITY_WORDS
 
 Comparison = Mapping[str, Sequence[Row]]
 
@@ -19,6 +28,7 @@ _CLEARANCE: Final = "clearance_rate"
 _LESIONS: Final = "lesions"
 #: Columns of a group that its title names where they differ within radiopharmaceutical and region.
 _APART: Final = ("marrow_method", "lesion_policy", "demo_weights", "data_origin")
+_EFFECT_AXIS: Final = "difference from the mean of the sites, %"
 _AXIS: Final = "absorbed dose per administered activity, Gy/GBq"
 _UNFITTED: Final = {
     "too_few": "too few patients",
@@ -35,10 +45,11 @@ _KINDS: Final = {
     "clearance": "clearance unlike that of the other sites",
     "site_effect": "dose per activity unlike that of the other sites",
 }
-_DETAILS: Final = {
+_DETAILS: Final[dict[str | None, str]] = {
     "slower_by_physical_decay": "slower by one rate of physical decay: activities left corrected to injection?",
     "faster_by_physical_decay": "faster by one rate of physical decay: decay taken off twice?",
     "other": "",
+    None: "",
 }
 
 
@@ -71,21 +82,22 @@ _FINDINGS: Final = (
     label("Site", "site", lead=True),
     Column("Region", lambda r: words.text(r["found_in"] and words.region(r["found_in"])), lead=True),
     Column("What", lambda r: _KINDS.get(r["kind"], words.text(r["kind"])), wide=True),
-    Column("Detail", lambda r: words.text(_DETAILS.get(r["detail"], r["detail"])), wide=True),
-    Column("Size", lambda r: _size(r), "%", number=True),
+    Column("Detail", lambda r: str(_DETAILS.get(r["detail"], r["detail"])), wide=True),
+    Column("Size", lambda r: _size(r), number=True),
     Column("p", _p("p_holm"), number=True),
     Column("Patients", lambda r: words.text(r["n_patients"]), "n", number=True),
 )
+_SCANS: Final = {"mtp": "3+", "2tp": "2", "stp": "1"}
 _SUMMARY: Final = (
     label("Site", "site", lead=True),
     Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
     Column("Patients", lambda r: str(r["n_patients"]), "n", number=True),
-    Column("Protocol", lambda r: words.listing(words.PROTOCOLS.get(p, p) for p in r["protocols"] or ())),
+    Column("Scans", lambda r: words.listing(_SCANS.get(p, p) for p in r["protocols"] or ()), "per cycle"),
     number("Median", "median_gy_per_gbq", "Gy/GBq"),
     Column("Range", lambda r: words.interval(r["minimum_gy_per_gbq"], r["maximum_gy_per_gbq"]), "Gy/GBq", number=True),
-    Column("Outliers", lambda r: str(r["n_outliers"]), "n", number=True),
-    Column("Low grade, left out", lambda r: str(r["n_left_out"]), "n", number=True),
 )
+#: Shown where a site has one.
+_COUNTED: Final = {"n_outliers": "Outliers", "n_left_out": "Low grade", "n_implausible": "Implausible"}
 _EFFECTS: Final = (
     Column("Region", _region, lead=True),
     label("Site", "site", lead=True),
@@ -127,10 +139,10 @@ _AGREEMENT: Final = (
     Column("Concordance", lambda r: words.fixed(r["concordance"], 3), number=True),
 )
 _DIFFERENCES: Final = (
-    Column("Region", _region, lead=True),
-    Column("Column", lambda r: words.text(r["column"]).replace("_", " ")),
-    Column("Value", lambda r: words.text(r["value"])),
+    Column("Column", lambda r: words.text(r["column"]).replace("_", " "), lead=True),
+    Column("Value", lambda r: words.text(r["value"]), lead=True),
     Column("Sites", lambda r: words.listing(r["sites"]), wide=True),
+    Column("Regions", lambda r: words.listing(words.region(name) for name in r["regions"]), wide=True),
     Column("Rows", lambda r: str(r["n_rows"]), "n", number=True),
     Column("Pooled", lambda r: words.text(r["pooled"])),
 )
@@ -162,7 +174,10 @@ _PHANTOMS: Final = (
 _LIMITS: Final = (
     label("Site", "site", lead=True),
     Column("Region", _region, lead=True),
-    Column("Line", lambda r: f"{words.declared(r['limit_gy'])} Gy {words.text(r['limit_quantity']).replace('_', ' ')}"),
+    Column(
+        "Line",
+        lambda r: f"{words.declared(r['limit_gy'])} Gy {QUANTITY_WORDS.get(r['limit_quantity'], r['limit_quantity'])}",
+    ),
     Column("Complete sums", lambda r: f"{r['n_complete']} of {r['n_patients']}", number=True),
     Column("At 80 % or more", interval_of("share_near", words.percent), "%", number=True),
     Column("At the line or above", interval_of("share_above", words.percent), "%", number=True),
@@ -180,7 +195,7 @@ def _size(row: Row) -> str:
         return f"{words.significant(row['size'] + 1.0, 2)}-fold"
     if row["kind"] == "clearance":
         return f"{words.fixed(row['size'], 2)} decay rates"
-    return words.change(row["size"])
+    return f"{words.change(row['size'])} %"
 
 
 def comparison_view(found: Comparison) -> dict[str, Any]:
@@ -194,6 +209,7 @@ def comparison_view(found: Comparison) -> dict[str, Any]:
     effects = [row for row in found.get("site_effect", ()) if row["quantity"] == _DOSE]
     return {
         "has_comparison": bool(found),
+        "completeness": completeness_picture(found.get("completeness", ())),
         "findings": data_table(_FINDINGS, found.get("finding", ())),
         "n_tested": len([row for row in models if row["status"] == "fitted"]),
         "not_fitted": _not_fitted(dose_models),
@@ -201,7 +217,7 @@ def comparison_view(found: Comparison) -> dict[str, Any]:
         "effects_by_tracer": _effects_by_tracer(effects, fitted, titles),
         "covariates": _by_tracer(_COVARIATES, [r for r in found.get("covariate_effect", ()) if r["quantity"] == _DOSE]),
         "agreements": _by_tracer(_AGREEMENT, found.get("method_agreement", ())),
-        "differences": _by_tracer(_DIFFERENCES, found.get("method_difference", ())),
+        "differences": _by_tracer(_DIFFERENCES, _alike(found.get("method_difference", ()))),
         "references": _by_tracer(_REFERENCES, [r for r in references if r["median_gy_per_gbq"] is not None]),
         "n_references_missing": sum(r["median_gy_per_gbq"] is None for r in references),
         "cycle_changes": _by_tracer(_CYCLES, changes),
@@ -228,7 +244,10 @@ def _titles(distributions: Sequence[Row]) -> dict[str, str]:
 def _part(name: str, value: Any) -> str:
     if name == "demo_weights":
         return "demo weights" if value else "no demo weights"
-    return f"{words.text(value)}".replace("_", " ") if value is not None else f"no {name.replace('_', ' ')}"
+    if value is None:
+        return f"no {name.replace('_', ' ')}"
+    text = words.text(value).replace("_", " ")
+    return f"lesions {text}" if name == "lesion_policy" else text
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -259,7 +278,7 @@ def _distribution(rows: Sequence[Row], points: Mapping[str, Sequence[Row]], titl
     own = [row for row in points.get(rows[0]["group_id"], ()) if row["left_out"] != "low_grade"]
     detail = f"n = {n_rows} rows of {words.count(n_patients, 'patient')}."
     if not shown:
-        return {"picture": None, "title": title, "summary": data_table(_SUMMARY, rows)}
+        return {"picture": None, "title": title, "summary": _summary(rows)}
     if 0 < len(own) <= MAX_POINTS:
         strips = [
             charts.Strip(site, tuple(r["dose_gy_per_gbq"] for r in of_site), tuple(r["protocol"] for r in of_site))
@@ -275,8 +294,17 @@ def _distribution(rows: Sequence[Row], points: Mapping[str, Sequence[Row]], titl
     return {
         "picture": Picture(source, alternative, f"{title}.", detail),
         "title": title,
-        "summary": data_table(_SUMMARY, rows),
+        "summary": _summary(rows),
     }
+
+
+def _summary(rows: Sequence[Row]) -> DataTable:
+    counted = [
+        Column(heading, lambda r, name=name: str(r[name]), "n", number=True)  # type: ignore[misc]
+        for name, heading in _COUNTED.items()
+        if any(row[name] for row in rows)
+    ]
+    return data_table([*_SUMMARY, *counted], rows)
 
 
 def _not_fitted(models: Sequence[Row]) -> list[tuple[str, str]]:
@@ -299,15 +327,11 @@ def _effects_by_tracer(
         by_region = [
             _caterpillar([row for row in own if row["group_id"] == model["group_id"]], model) for model in fitted
         ]
-        by_site = [
-            _profile(site, [row for row in own if row["site"] == site], titles)
-            for site in sorted({row["site"] for row in own})
-        ]
         tables.append(
             {
                 "tracer": tracer,
                 "caterpillars": by_region,
-                "profiles": by_site if len(fitted) > 1 else [],
+                "profiles": _profiles(own, titles) if len(fitted) > 1 else [],
                 "effects": data_table(_EFFECTS, [{**r, "region": titles[r["group_id"]]} for r in own]),
                 "models": data_table(_MODELS, [{**r, "region": r["title"]} for r in fitted]),
             }
@@ -322,7 +346,7 @@ def _caterpillar(rows: Sequence[Row], model: Row) -> Picture:
         Effect(f"{r['site']} (n = {r['n_patients']})", r["effect"], r["effect_low"], r["effect_high"], r["stands_out"])
         for r in ranked
     ]
-    source = caterpillar_chart(drawn, x_label="difference from the mean of the sites, %")
+    source = caterpillar_chart(drawn, x_label=_EFFECT_AXIS, reach=reach_of(drawn))
     detail = f"{model['n_patients']} patients, {model['n_rows']} rows. Power for one site 8 % off: "
     detail += f"{words.percent(model['power_at_8_percent'])} %."
     if model["sites_are"] == "random":
@@ -332,17 +356,47 @@ def _caterpillar(rows: Sequence[Row], model: Row) -> Picture:
     return Picture(source, f"{model['title']}: difference of each site", f"{model['title']}.", detail)
 
 
-def _profile(site: str, rows: Sequence[Row], titles: Mapping[str, str]) -> Picture:
-    """Regions of one site: what shifts all of them alike is the camera or the activity meter."""
-    drawn = [
-        Effect(titles[r["group_id"]], r["effect"], r["effect_low"], r["effect_high"], r["stands_out"]) for r in rows
-    ]
-    source = caterpillar_chart(drawn, x_label="difference from the mean of the sites, %")
-    return Picture(source, f"Site {site}: difference in each region", f"Site {site}.", f"{len(rows)} regions.")
+def _profiles(rows: Sequence[Row], titles: Mapping[str, str]) -> list[Picture]:
+    """Regions of each site, on one scale: what shifts all of them alike is the camera or the activity meter."""
+    by_site: dict[str, list[Effect]] = {}
+    for r in rows:
+        effect = Effect(titles[r["group_id"]], r["effect"], r["effect_low"], r["effect_high"], r["stands_out"])
+        by_site.setdefault(r["site"], []).append(effect)
+    reach = reach_of([effect for drawn in by_site.values() for effect in drawn])
+    return [_profile(site, by_site[site], reach) for site in sorted(by_site)]
+
+
+def _profile(site: str, drawn: Sequence[Effect], reach: float) -> Picture:
+    source = caterpillar_chart(drawn, x_label=_EFFECT_AXIS, reach=reach)
+    return Picture(
+        source, f"Site {site}: difference in each region", f"Site {site}.", words.count(len(drawn), "region") + "."
+    )
+
+
+def _alike(rows: Sequence[Row]) -> list[Row]:
+    """Differences that are the same in several regions, once."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        key = (row["radiopharmaceutical"], row["column"], row["value"], *row["sites"])
+        merged = found.setdefault(key, {**row, "regions": [], "n_rows": 0})
+        merged["regions"].append(row["region"])
+        merged["n_rows"] += row["n_rows"]
+    return sorted(found.values(), key=lambda row: (row["column"], row["value"], row["sites"]))
+
+
+def completeness_picture(rows: Sequence[Row]) -> Picture | None:
+    """Cycles by state and site; none without a cycle."""
+    sites = [(row["site"], [row[f"n_{state}"] for state in STATES]) for row in rows]
+    if not any(any(parts) for _, parts in sites):
+        return None
+    source = completeness_chart(sites, [state.replace("_", " ") for state in STATES])
+    return Picture(source, "Cycles of each site by state", "Cycles by state.")
 
 
 def _by_tracer(columns: Sequence[Column], rows: Sequence[Row]) -> list[tuple[str, DataTable]]:
-    ordered = sorted(rows, key=_order)
+    ordered = sorted(
+        rows, key=lambda row: _order(row) if "regions" not in row else (words.tracer(row["radiopharmaceutical"]),)
+    )
     return [
         (tracer, data_table(columns, list(of_tracer)))
         for tracer, of_tracer in groupby(ordered, key=lambda row: words.tracer(row["radiopharmaceutical"]))

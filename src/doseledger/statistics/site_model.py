@@ -43,7 +43,8 @@ class SiteEffect:
     `p_holm` is corrected for the number of sites; None where sites are random (`effect` is then shrunk).
     `stands_out`: a site far off moves the mean of the sites and so the effects of all others. Where `p_holm` is below
     `ALPHA`, the site that differs most is left out and the rest are tested again, until none differs: these
-    sites stand out. Of two sites both do. Random ones do if their interval leaves zero out.
+    sites stand out, and `step` is their effect at that test. Of two sites both do. Random ones do if their interval
+    leaves zero out.
     """
 
     site: str
@@ -56,6 +57,7 @@ class SiteEffect:
     p: float | None
     p_holm: float | None
     stands_out: bool = False
+    step: SiteEffect | None = None
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,10 @@ def _fit_fixed(data: _Values, design: Design, dof: int) -> dict[str, Any]:
         # In units of the scale, as `_weighted` takes it.
         ratio = float(np.asarray(result.cov_re)[0, 0]) / float(result.scale)
     effects, estimate, covariance, scale = _fixed_effects(data, design, ratio, dof)
-    outstanding = _outstanding(data, effects, ratio)
+    steps = _outstanding(data, effects, ratio)
     return {
         "status": "fitted",
-        "effects": tuple(replace(effect, stands_out=effect.site in outstanding) for effect in effects),
+        "effects": tuple(replace(e, stands_out=e.site in steps, step=steps.get(e.site)) for e in effects),
         "covariates": _covariate_effects(design, estimate, covariance, dof),
         "sd_patient": sqrt(ratio * scale) if repeated else None,
         "sd_rest": sqrt(scale),
@@ -218,13 +220,14 @@ def _fixed_effects(
     return found, estimate[last:], covariance[last:, last:], scale
 
 
-def _outstanding(data: _Values, effects: tuple[SiteEffect, ...], ratio: float) -> set[str]:
+def _outstanding(data: _Values, effects: tuple[SiteEffect, ...], ratio: float) -> dict[str, SiteEffect]:
     """Sites that differ, the farthest first, each tested without those before it; the variances are kept."""
-    found: set[str] = set()
+    found: dict[str, SiteEffect] = {}
     while significant := [e for e in effects if e.p_holm is not None and e.p_holm < ALPHA]:
         if len(effects) == _MIN_SITES:
-            return found | {e.site for e in effects}
-        found.add(max(significant, key=lambda e: abs(e.effect / e.se)).site)
+            return found | {e.site: e for e in effects}
+        farthest = max(significant, key=lambda e: abs(e.effect / e.se))
+        found[farthest.site] = farthest
         kept = ~np.isin(data.sites, sorted(found))
         levels = {name: values[kept] for name, values in data.covariates.items()}
         number = np.unique(data.patients[kept], return_inverse=True)[1]

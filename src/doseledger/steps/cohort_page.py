@@ -19,11 +19,9 @@ from doseledger.steps.stage import Job
 STAGE_VERSION: Final[int] = 2
 TAKES_REFUSED: Final = True
 
-#: Columns that no page shows and that are most of a large ledger.
-_UNSHOWN: Final = {
-    "dvh": ("dose_edges_gy", "volume_fraction"),
-    "curve": ("covariance", "parameters", "parameter_names"),
-}
+#: Tables whose rows only methods and lists show; above so many rows together the page goes without.
+_DETAIL: Final = ("acquisition", "region", "region_activity", "curve", "organ_dose", "dvh")
+_MAX_DETAIL_ROWS: Final = 200_000
 _POINTS: Final = "compared_dose"
 #: Above this many points the page draws percentiles.
 _MAX_POINTS: Final = 50_000
@@ -47,12 +45,15 @@ def write_page(
     links: Mapping[tuple[str, str], str] | None = None,
 ) -> None:
     """The page of a cohort of a workflow, or of merged sites, whose patients have no pages here."""
+    detail = sum(pq.read_metadata(p).num_rows for name in _DETAIL for p in _parts(cohort_folder, name))
+    large = detail > _MAX_DETAIL_ROWS
     html = cohort_page(
         cohort=cohort,
-        tables={name: read_cohort_table(cohort_folder, name, without=_UNSHOWN.get(name, ())) for name in SCHEMAS},
+        tables={n: read_cohort_table(cohort_folder, n) for n in SCHEMAS if not large or n not in _DETAIL},
         comparison=read_comparison(comparison_folder),
         software_version=__version__,
         page_links=links,
+        rows_not_shown=detail if large else 0,
     )
     path.write_text(html, encoding="utf-8")
 
@@ -67,12 +68,13 @@ def read_comparison(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {name: read_rows(folder, name) if few or name != _POINTS else [] for name in COMPARISON_SCHEMAS}
 
 
-def read_cohort_table(folder: Path, name: str, *, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+def _parts(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}/*/*.parquet"))
+
+
+def read_cohort_table(folder: Path, name: str) -> list[dict[str, Any]]:
     """Rows of a table of all sites, in order of their keys; a table that nobody wrote has none."""
-    schema = SCHEMAS[name]
-    kept = pa.schema([field for field in schema if field.name not in without])
-    paths = sorted(folder.glob(f"{name}/*/*.parquet"))
-    parts = [pq.read_table(path, schema=schema, columns=kept.names, partitioning=None) for path in paths]
+    parts = [pq.read_table(path, schema=SCHEMAS[name], partitioning=None) for path in _parts(folder, name)]
     if not parts:
         return []
     data = pa.concat_tables(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from math import exp, log, sqrt
 from pathlib import Path
@@ -11,13 +11,18 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
 from doseledger.cohort import Row
+from doseledger.io.tables import COMPARISON_SCHEMAS, SCHEMAS
 from doseledger.kinetics.curves import Z95
+from doseledger.report.completeness import by_site
+from doseledger.report.pages import stopped
 from doseledger.statistics.multiple import holm
-from doseledger.steps.compared import read_columns
+from doseledger.steps.compared import CYCLE_KEY, read_columns
 
 #: Recoveries of cameras differ by so much even after their reconstructions were made alike (docs/comparison.md).
 RECOVERY_TOLERANCE_REL: Final = 0.12
@@ -111,6 +116,56 @@ def _p(ln_ratio: float, u_rel: float, tolerance: float) -> float:
     if tolerance > 0:
         return float(norm.sf((abs(ln_ratio) - tolerance) / u_rel))
     return float(2.0 * norm.sf(abs(ln_ratio) / u_rel))
+
+
+def cumulative_rows(folder: Path) -> Iterator[Row]:
+    """Sums over the cycles, each once; the course has a row per limit."""
+    names = COMPARISON_SCHEMAS["cumulative_dose"].names
+    course = read_columns(folder, "course", names).to_pandas()
+    once = course.drop_duplicates(["site", "patient", "region"]).sort_values(["site", "patient", "region"])
+    for row in pa.Table.from_pandas(once, preserve_index=False).to_pylist():
+        yield {name: row[name] for name in names}
+
+
+def completeness_rows(folder: Path) -> tuple[list[Row], list[Row]]:
+    """Rows of ``completeness`` and ``refusal``."""
+    columns = {
+        "stage_outcome": SCHEMAS["stage_outcome"].names,
+        "administration": [*CYCLE_KEY, "imaged"],
+        "patient": ["site", "patient"],
+    }
+    tables = {name: read_columns(folder, name, chosen).to_pylist() for name, chosen in columns.items()}
+    counted = Counter(
+        (row["site"], row["status"], row["stage"], row["code"])
+        for row in stopped(tables["stage_outcome"])
+        if row["status"] != "missing"
+    )
+    names = ("site", "status", "stage", "code")
+    ordered = sorted(counted.items(), key=lambda item: tuple(map(str, item[0])))
+    refusals = [{**dict(zip(names, key, strict=True)), "n_cycles": count} for key, count in ordered]
+    return by_site(tables), refusals
+
+
+def flag_rows(folder: Path) -> list[Row]:
+    """How often each flag occurs in each table, most frequent first."""
+    found: list[Row] = []
+    for name, schema in SCHEMAS.items():
+        if "flags" not in schema.names:
+            continue
+        keys = [key for key in ("site", "patient") if key in schema.names]
+        rows = read_columns(folder, name, [*keys, "flags"])
+        lists = rows["flags"].combine_chunks()
+        lists = pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists
+        owner = pc.list_parent_indices(lists)
+        flagged = pd.DataFrame({"row": owner.to_pandas(), "flag": pc.list_flatten(lists).to_pandas()})
+        for key in keys:
+            flagged[key] = rows[key].take(owner).to_pandas()
+        # A flag that stands twice in one row is one.
+        for flag, alike in flagged.drop_duplicates(["row", "flag"]).groupby("flag"):
+            patients = len(alike[keys].drop_duplicates()) if "patient" in keys else 0
+            count: Row = {"n_rows": len(alike), "n_patients": patients, "n_sites": alike["site"].nunique()}
+            found.append({"flag": flag, "table": name, **count})
+    return sorted(found, key=lambda row: (-row["n_rows"], row["flag"], row["table"]))
 
 
 def limit_rows(folder: Path) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from doseledger.cohort import Row
 from doseledger.errors import ForeignResultsError
 from doseledger.io.tables import COMPARISON_SCHEMAS, table, write_table
 from doseledger.steps.cohort_page import write_page
-from doseledger.steps.cohort_shares import limit_rows, phantom_rows
+from doseledger.steps.cohort_shares import completeness_rows, cumulative_rows, flag_rows, limit_rows, phantom_rows
 from doseledger.steps.compared import compared_doses, leave_out_slips, read_analyses
 from doseledger.steps.findings import findings, unit_slips
 from doseledger.steps.layout import PAGE
@@ -49,6 +49,10 @@ def write_comparison(cohort: Path, out: Path) -> None:
     # Marks rows of sites with a slip of units in `compared`: before that is written.
     tables = comparison(analyses, compared, phantom_rows(cohort))
     tables["limit_share"] = list(limit_rows(cohort))
+    tables["flag_count"] = flag_rows(cohort)
+    tables["cumulative_dose"] = list(cumulative_rows(cohort))
+    tables["completeness"], tables["refusal"] = completeness_rows(cohort)
+    out.mkdir(parents=True, exist_ok=True)
     for name in COMPARISON_SCHEMAS:
         data = _compared_table(compared) if name == _LARGE else table(name, tables[name])
         write_table(out / f"{name}.parquet", data)
@@ -68,7 +72,6 @@ def compare_folder(cohort: Path, out: Path, *, name: str) -> Path:
     if out.exists() and any(out.iterdir()):
         raise ForeignResultsError("the folder is not empty", path=out, remedy="Give a new or empty folder with --out.")
     tables = out / "compare"
-    tables.mkdir(parents=True, exist_ok=True)
     write_comparison(cohort, tables)
     write_page(cohort, tables, out / PAGE, cohort=name)
     return out / PAGE

@@ -27,6 +27,11 @@ from doseledger.statistics.reference import OUTLIER_Z, robust_z
 GROUP: Final = ("radiopharmaceutical", "region", "lesion_policy", "marrow_method", "demo_weights", "data_origin")
 #: What the effects of the sites are adjusted for, in the order in which it is believed.
 COVARIATES: Final = ("cycle", "preparation", "protocol", "region_source", "partial_volume_method")
+#: Regions in which lesions do not lie, or that are lesions: whether organs contain them makes no difference.
+WITHOUT_POLICY: Final = (
+    "kidneys", "kidney_left", "kidney_right", "parotid_left", "parotid_right", "submandibular_left",
+    "submandibular_right", "lesions",
+)  # fmt: skip
 #: A lesion's number means something within its patient only.
 LESIONS: Final = "lesions"
 LOW_GRADE: Final = "low_grade"
@@ -78,6 +83,7 @@ def read_analyses(folder: Path) -> pd.DataFrame:
     doses = doses.assign(**found).merge(given.to_pandas(), on=CYCLE_KEY, how="left")
     doses["radiopharmaceutical"] = doses["radiopharmaceutical"].fillna("not stated")
     doses.loc[doses["lesion_id"].notna(), "region"] = LESIONS
+    doses.loc[doses["region"].isin(WITHOUT_POLICY), "lesion_policy"] = None
     return pd.DataFrame(doses)
 
 

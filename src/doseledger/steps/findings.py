@@ -93,8 +93,10 @@ def _effects(rows: Sequence[Row], quantity: str) -> Iterator[Row]:
         if not row["stands_out"]:
             continue
         kind = "site_effect" if quantity == DOSE else "clearance"
-        found = _finding(kind, row, row["effect"], n_patients=row["n_patients"])
-        found |= {"size_low": row["effect_low"], "size_high": row["effect_high"], "p_holm": row["p_holm"]}
+        # Random sites are not tested one after the other.
+        name = "effect" if row.get("step_effect") is None else "step_effect"
+        found = _finding(kind, row, row[name], n_patients=row["n_patients"])
+        found |= {"size_low": row[f"{name}_low"], "size_high": row[f"{name}_high"], "p_holm": row.get("step_p_holm")}
         if quantity == CLEARANCE:
             found["detail"] = _pattern(row, sizes[row["group_id"]])
         yield found

@@ -136,6 +136,13 @@ def _effect_rows(found: SiteComparison, quantity: str, phantom_ln: Mapping[str, 
             "p_holm": effect.p_holm,
             "stands_out": effect.stands_out,
         }
+        if (step := effect.step) is not None:
+            row |= {
+                "step_effect": relative(step.effect, quantity),
+                "step_effect_low": relative(step.low, quantity),
+                "step_effect_high": relative(step.high, quantity),
+                "step_p_holm": step.p_holm,
+            }
         if calibrated:
             row |= _remaining(effect, phantom_ln[effect.site], mean)
         yield row
