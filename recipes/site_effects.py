@@ -4,14 +4,15 @@ Six virtual sites; the last one has the effect. Prints a Markdown table: the che
 how often it did at the site that has it, what was expected from the sizes alone, and how often the same check
 spoke up at one of the five others. 250 CPU-s.
 
-    python recipes/site_effects.py [--seeds 100]
+    python recipes/site_effects.py [--seeds 100] [--effects unit decay]
+    python recipes/site_effects.py --phantoms 2000      the phantoms alone, which cost nothing
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import log, sqrt
 
 import numpy as np
@@ -22,6 +23,7 @@ from doseledger.cohort import Row
 from doseledger.phantom import ledger
 from doseledger.regions.gate import UNIT_SLIP_FACTOR, dose_flags
 from doseledger.statistics.power import detection_power
+from doseledger.statistics.site_model import ALPHA
 from doseledger.steps.cohort_shares import RECOVERY_TOLERANCE_REL, compare_phantoms
 from doseledger.steps.compared import CYCLE_KEY, compared_doses, leave_out_slips
 from doseledger.steps.findings import LEFT_CORRECTED, findings, unit_slips
@@ -123,10 +125,12 @@ CHECKS = {
 }
 
 
-def lines(seeds: int) -> Iterator[str]:
+def lines(seeds: int, chosen: Sequence[str]) -> Iterator[str]:
     yield "| planted at one site | region, patients per site | check | found, % | expected, % | at another site, % |"
     yield "|---|---|---|---|---|---|"
     for effect, organ, patients in SCENARIOS:
+        if chosen and effect not in chosen:
+            continue
         runs = [found_in(FIRST_SEED + seed, effect, organ, patients) for seed in range(seeds)]
         last = ledger.site_names(SITES)[-1]
         for kind in CHECKS[effect]:
@@ -155,16 +159,36 @@ def lines(seeds: int) -> Iterator[str]:
             yield f"| unit | {organ}, {patients} | {check} | {100 * share:.0f} of rows | | |"
 
 
-def rate_text(count: int, total: int) -> str:
+def phantom_lines(seeds: int) -> Iterator[str]:
+    """The same two checks over many more seeds."""
+    scans = pd.DataFrame({"site": [], "camera": [], "sensitivity_cps_per_mbq": []})
+    last = ledger.site_names(SITES)[-1]
+    for effect, kind in (("sensitivity", "calibration"), ("recovery", "recovery")):
+        own = other = 0
+        for seed in range(seeds):
+            tables = ledger.simulate_ledger(
+                sites=SITES, patients=1, cycles=1, seed=FIRST_SEED + seed, effect=effect, organs=["liver"]
+            )
+            rows = compare_phantoms(tables["phantom_qc"].to_pylist(), scans)
+            sites = {row["site"] for row in rows if row["quantity"] == kind and row["p_holm"] < ALPHA}
+            own, other = own + (last in sites), other + bool(sites - {last})
+        wished = 100 * (expected(effect, kind, "kidney_left", 1) or 0.0)
+        yield f"| {effect} | {kind} | {rate_text(own, seeds, 1)} | {wished:.1f} | {rate_text(other, seeds, 1)} |"
+
+
+def rate_text(count: int, total: int, digits: int = 0) -> str:
     """Per cent with its Monte Carlo standard error (Wilson's centre, so that 0 and 100 have one)."""
     share = (count + 2.0) / (total + 4.0)
-    return f"{100 * count / total:.0f} ± {100 * sqrt(share * (1 - share) / total):.0f}"
+    return f"{100 * count / total:.{digits}f} ± {100 * sqrt(share * (1 - share) / total):.{digits}f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=100)
-    for line in lines(parser.parse_args().seeds):
+    parser.add_argument("--effects", nargs="+", default=[], choices=sorted(CHECKS))
+    parser.add_argument("--phantoms", type=int, default=0)
+    chosen = parser.parse_args()
+    for line in phantom_lines(chosen.phantoms) if chosen.phantoms else lines(chosen.seeds, chosen.effects):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

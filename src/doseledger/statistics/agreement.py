@@ -25,7 +25,7 @@ class Agreement:
     limit_low, limit_high
         Limits of agreement: 95 % of ratios lie within them; None below three patients.
     concordance
-        Lin's coefficient of the values themselves; None where neither method varies.
+        Lin's coefficient of the values themselves; None below three patients, or where neither method varies.
     """
 
     n_pairs: int
@@ -78,7 +78,7 @@ def agreement(a: ArrayLike, b: ArrayLike, patients: Sequence[str]) -> Agreement:
         ratio_high=None if reach is None else exp(centre + reach),
         limit_low=None if sd is None else exp(centre - _Z95 * sd),
         limit_high=None if sd is None else exp(centre + _Z95 * sd),
-        concordance=concordance(first, second),
+        concordance=concordance(first, second) if n_patients > 2 else None,
     )
 
 

@@ -8,7 +8,6 @@ restricted maximum likelihood (statsmodels); equal to lme4 within the tolerance 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
@@ -17,8 +16,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 
+from doseledger.statistics.mixed_model import patient_variances, site_variances, weighted
 from doseledger.statistics.multiple import holm
 from doseledger.statistics.site_design import Design, Term, site_design
 
@@ -30,8 +29,6 @@ RANDOM_FROM_SITES: Final = 10
 MIN_PATIENTS: Final = 5
 _MIN_SITES: Final = 2
 ALPHA: Final = 0.05
-#: Optimisers in the order in which they are tried.
-_METHODS: Final = (("bfgs", "lbfgs", "cg"), ("powell",))
 #: Spread of ln values below which all values are one.
 _NO_SPREAD: Final = 1.0e-9
 
@@ -188,11 +185,10 @@ def _fit_fixed(data: _Values, design: Design, dof: int) -> dict[str, Any]:
     repeated = len(data.y) > data.patients.max() + 1
     ratio = 0.0
     if repeated:
-        result = _maximised(MixedLM(data.y, design.matrix, groups=data.patients))
-        if result is None:
+        variances = patient_variances(data.y, design.matrix, data.patients)
+        if variances is None:
             return {"status": "not_converged"}
-        # In units of the scale, as `_weighted` takes it.
-        ratio = float(np.asarray(result.cov_re)[0, 0]) / float(result.scale)
+        ratio = variances.patient / variances.rest
     effects, estimate, covariance, scale = _fixed_effects(data, design, ratio, dof)
     steps = _outstanding(data, effects, ratio)
     return {
@@ -209,7 +205,7 @@ def _fixed_effects(
     data: _Values, design: Design, ratio: float, dof: int
 ) -> tuple[tuple[SiteEffect, ...], NDArray[np.float64], NDArray[np.float64], float]:
     """Effects of the sites, estimates of the terms with their covariance, and the variance of the rest."""
-    estimate, covariance, scale = _weighted(data, design.matrix, ratio)
+    estimate, covariance, scale = weighted(data.y, design.matrix, data.patients, ratio)
     last = design.n_site_columns + 1
     # The last site is what the others leave of zero.
     to_sites = np.vstack([np.eye(design.n_site_columns), -np.ones(design.n_site_columns)])
@@ -240,89 +236,25 @@ def _outstanding(data: _Values, effects: tuple[SiteEffect, ...], ratio: float) -
     return found
 
 
-def _weighted(
-    data: _Values, x: NDArray[np.float64], patient_ratio: float, site_ratio: float = 0.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Generalised least squares: estimate, its covariance and the variance of the rest.
-
-    V = scale (I + patient_ratio 11' within patients + site_ratio 11' within sites). Its inverse needs sums alone:
-    (I + r 11')^-1 = I - r/(1 + n r) 11', and the same once more for the sites (Woodbury).
-    """
-    n = np.bincount(data.patients).astype(float)
-    both = np.column_stack([x, data.y])
-    sums = np.zeros((len(n), both.shape[1]))
-    np.add.at(sums, data.patients, both)
-    cross = both.T @ both - sums.T @ ((patient_ratio / (1.0 + n * patient_ratio))[:, None] * sums)
-    if site_ratio > 0:
-        weight = 1.0 / (1.0 + n[data.patients] * patient_ratio)
-        site = np.unique(data.sites, return_inverse=True)[1]
-        of_site = np.zeros((site.max() + 1, both.shape[1]))
-        np.add.at(of_site, site, weight[:, None] * both)
-        total = np.bincount(site, weight)
-        cross -= of_site.T @ ((site_ratio / (1.0 + total * site_ratio))[:, None] * of_site)
-    columns = x.shape[1]
-    inverse = np.linalg.inv(cross[:columns, :columns])
-    estimate = inverse @ cross[:columns, columns]
-    rest = float(cross[columns, columns] - cross[:columns, columns] @ estimate)
-    scale = rest / (len(data.y) - columns)
-    return estimate, inverse * scale, scale
-
-
 def _fit_random(data: _Values, design: Design, dof: int) -> dict[str, Any]:
-    order = np.argsort(data.sites, kind="stable")
-    sites, patients = data.sites[order], data.patients[order]
-    names = np.unique(sites)
-    indicators, labels = [], []
-    for name in names:
-        here = patients[sites == name]
-        own = np.unique(here)
-        indicators.append((here[:, None] == own).astype(float))
-        labels.append([str(number) for number in own])
-    repeated = len(sites) > len(np.unique(patients))
-    model = MixedLM(
-        data.y[order],
-        design.matrix[order],
-        groups=sites,
-        exog_re=np.ones((len(sites), 1)),
-        exog_vc=VCSpec(["patient"], [labels], [indicators]) if repeated else None,
-    )
-    result = _maximised(model)
-    if result is None:
+    sites = np.unique(data.sites, return_inverse=True)[1]
+    found = site_variances(data.y, design.matrix, sites, data.patients)
+    if found is None or found.modes is None or found.modes_sd is None:
         return {"status": "not_converged"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        effects = np.array([float(np.asarray(result.random_effects[name])[0]) for name in names])
-        spread = [np.asarray(result.random_effects_cov[name])[0, 0] for name in names]
-    site_variance = max(float(np.asarray(result.cov_re)[0, 0]), 0.0)
-    patient_variance = float(result.vcomp[0]) if repeated else 0.0
-    rest = float(result.scale)
     # Not the library's own covariance: that is of all parameters together and 0.3 % larger.
-    fixed, covariance, _ = _weighted(data, design.matrix, patient_variance / rest, site_variance / rest)
-    sites_found = _site_effects(data, effects, np.sqrt(np.maximum(spread, 0.0)), dof, None, None)
+    ratios = found.patient / found.rest, found.site / found.rest
+    fixed, covariance, _ = weighted(data.y, design.matrix, data.patients, ratios[0], sites, ratios[1])
+    effects = _site_effects(data, found.modes, found.modes_sd, dof, None, None)
+    repeated = len(data.y) > data.patients.max() + 1
     return {
         "status": "fitted",
-        "effects": tuple(replace(e, stands_out=e.low > 0 or e.high < 0) for e in sites_found),
+        "effects": tuple(replace(e, stands_out=e.low > 0 or e.high < 0) for e in effects),
         "covariates": _covariate_effects(design, fixed[1:], covariance[1:, 1:], dof),
-        "sd_site": sqrt(site_variance),
-        "sd_patient": sqrt(patient_variance) if repeated else None,
-        "sd_rest": sqrt(rest),
+        "sd_site": sqrt(found.site),
+        "sd_patient": sqrt(found.patient) if repeated else None,
+        "sd_rest": sqrt(found.rest),
         "dof": dof,
     }
-
-
-def _maximised(model: MixedLM) -> Any:
-    """Restricted maximum likelihood, by another optimiser where the first does not arrive; None if none does."""
-    for method in _METHODS:
-        # A variance of zero is a result here; what did not converge is asked for below.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                result = model.fit(reml=True, method=list(method))
-            except np.linalg.LinAlgError:
-                continue
-        if result.converged and np.isfinite(result.scale):
-            return result
-    return None
 
 
 def _site_effects(
