@@ -180,6 +180,14 @@ def test_a_small_cohort_says_too_few_and_fits_nothing(tmp_path: Path) -> None:
     assert "too few patients to compare sites" in text
 
 
+def test_a_cohort_in_which_every_cycle_was_refused_has_empty_tables_and_a_page(tmp_path: Path) -> None:
+    (tmp_path / "cohort").mkdir()
+    write_comparison(tmp_path / "cohort", tmp_path / "out")
+    assert all(read_rows(tmp_path / "out", name) == [] for name in COMPARISON_SCHEMAS)
+    cohort_page.write_page(tmp_path / "cohort", tmp_path / "out", tmp_path / "index.html", cohort="none")
+    assert "Cycles planned" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
 def test_many_sites_are_random_and_drawn_in_order(tmp_path: Path) -> None:
     write_ledger(tmp_path / "cohort", small("undeclared_policy", sites=11, patients=6))
     page = compare_folder(tmp_path / "cohort", tmp_path / "out", name="many").read_text(encoding="utf-8")

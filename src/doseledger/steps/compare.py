@@ -19,7 +19,7 @@ from doseledger.errors import ForeignResultsError
 from doseledger.io.tables import COMPARISON_SCHEMAS, table, write_table
 from doseledger.steps.cohort_page import write_page
 from doseledger.steps.cohort_shares import completeness_rows, cumulative_rows, flag_rows, limit_rows, phantom_rows
-from doseledger.steps.compared import compared_doses, leave_out_slips, read_analyses
+from doseledger.steps.compared import compared_doses, leave_out_slips, read_analyses, require_doses
 from doseledger.steps.findings import findings, unit_slips
 from doseledger.steps.layout import PAGE
 from doseledger.steps.method_rows import agreement_rows, difference_rows
@@ -37,13 +37,7 @@ def step(job: Job) -> None:
 
 
 def write_comparison(cohort: Path, out: Path) -> None:
-    """Write every table of the comparison to `out`.
-
-    Raises
-    ------
-    InputMissingError
-        `cohort` is no folder of a cohort.
-    """
+    """Write every table of the comparison to `out`; a cohort without a dose has tables without rows."""
     analyses = read_analyses(cohort)
     compared = compared_doses(analyses)
     # Marks rows of sites with a slip of units in `compared`: before that is written.
@@ -71,6 +65,7 @@ def compare_folder(cohort: Path, out: Path, *, name: str) -> Path:
     """
     if out.exists() and any(out.iterdir()):
         raise ForeignResultsError("the folder is not empty", path=out, remedy="Give a new or empty folder with --out.")
+    require_doses(cohort)
     tables = out / "compare"
     write_comparison(cohort, tables)
     write_page(cohort, tables, out / PAGE, cohort=name)

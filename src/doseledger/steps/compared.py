@@ -60,13 +60,12 @@ def read_columns(folder: Path, name: str, columns: Sequence[str]) -> pa.Table:
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
-def read_analyses(folder: Path) -> pd.DataFrame:
-    """Every analysis of every region with its radiopharmaceutical; flags as columns of truth.
-
+def require_doses(folder: Path) -> None:
+    """
     Raises
     ------
     InputMissingError
-        The folder has no doses: it is no cohort.
+        The folder has no doses: it is no cohort, or one in which every cycle was refused.
     """
     if not any(folder.glob("organ_dose/*/*.parquet")):
         raise InputMissingError(
@@ -75,6 +74,10 @@ def read_analyses(folder: Path) -> pd.DataFrame:
             expected="organ_dose/site=S/part-0.parquet",
             remedy="Name the folder `cohort` of the results, or the output of `doseledger merge`.",
         )
+
+
+def read_analyses(folder: Path) -> pd.DataFrame:
+    """Every analysis of every region with its radiopharmaceutical; flags as columns of truth."""
     table = read_columns(folder, "organ_dose", _DOSE_COLUMNS)
     flags = {"demo_weights": DEMO_WEIGHTS, "low": "low", "implausible": "dose_implausible"}
     found = {name: _has_flag(table["flags"], flag) for name, flag in flags.items()}
