@@ -25,13 +25,13 @@ Key = tuple[str, str, int]
 #: Stages of one patient-cycle, in order of flow.
 CYCLE_STAGES: Final = ("ingest", "segment", "align", "kinetics", "dose")
 PATIENT_STAGE: Final = "course"
-COHORT_STAGES: Final = ("compact", "cohort_page", "population")
+COHORT_STAGES: Final = ("compact", "compare", "cohort_page", "population")
 #: Stage of a cycle with one scan that takes the curves of other cycles.
 DONOR_STAGE: Final = "kinetics"
 #: Methods for one scan that read the prior, at least where they have nothing better.
 PRIOR_METHODS: Final = ("madsen", "population", "own_cycle")
 #: Their folders below the results, in the same order.
-COHORT_FOLDERS: Final = ("cohort", "cohort_page", "population")
+COHORT_FOLDERS: Final = ("cohort", "compare", "cohort_page", "population")
 MARKER: Final = "cohort.json"
 #: In the name of a folder that a stage writes before it is renamed to its own name.
 PARTIAL: Final = ".partial-"

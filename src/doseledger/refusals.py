@@ -65,7 +65,7 @@ REFUSALS: Final = (
         errors.InputMissingError,
         "A file or folder that a sheet names is not there, is empty, or is needed by the chosen method and not "
         "named at all.",
-        ("check", "ingest", "segment", "camera"),
+        ("check", "ingest", "segment", "camera", "compare"),
         "the file does not exist (site A, patient P1, cycle 1; file t1/spect). Correct the path in scans.tsv "
         "(paths are relative to the config file) or restore the files.",
     ),
@@ -248,7 +248,7 @@ REFUSALS: Final = (
     Refusal(
         errors.ForeignResultsError,
         "The results folder belongs to another cohort, or to nothing that doseledger made.",
-        ("run", "simulate"),
+        ("run", "simulate", "compare"),
         "the results folder belongs to another cohort (file results; found 'first'; expected 'second'). Give each"
         " cohort its own results folder.",
     ),

@@ -321,7 +321,7 @@ def test_the_page_names_stages_and_commands_that_exist() -> None:
     known |= {path.stem for path in (ROOT / "src/doseledger/steps").glob("*.py")}
     for refusal in REFUSALS:
         assert set(refusal.where) <= known
-        assert (set(refusal.where) <= {"camera", "run", "simulate"}) == (refusal.code in OF_COMMANDS)
+        assert (set(refusal.where) <= {"camera", "run", "simulate", "compare"}) == (refusal.code in OF_COMMANDS)
 
 
 def test_a_command_that_is_refused_says_the_sentence(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from .conftest import Cohort, patched_source
 pytestmark = pytest.mark.workflow
 
 #: What must be computed again when kinetics changes, for four cycles of two patients.
-AFTER_KINETICS = {"kinetics": 4, "dose": 4, "course": 2, "compact": 1, "cohort_page": 1, "all": 1}
+AFTER_KINETICS = {"kinetics": 4, "dose": 4, "course": 2, "compact": 1, "compare": 1, "cohort_page": 1, "all": 1}
 
 
 def rows(cohort: Cohort, table: str) -> list[dict[str, object]]:
@@ -222,7 +222,7 @@ def test_a_changed_cell_recomputes_its_own_cycle(micro: Cohort, tmp_path: Path) 
     config.write_text(micro.config.read_text().replace("administrations.tsv", str(other)))
     assert Cohort(micro.folder, config).planned() == {
         **dict.fromkeys(CYCLE_STAGES, 1),
-        **{"course": 1, "compact": 1, "cohort_page": 1, "all": 1},
+        **{"course": 1, "compact": 1, "compare": 1, "cohort_page": 1, "all": 1},
     }
 
 
@@ -248,7 +248,7 @@ def test_a_decision_of_the_review_recomputes_its_own_cycle_from_the_masks_on(mic
     decision = "A", "P1", "1", "1", "accept", "n/a", "AB", "n/a"
     sheet.write_text("\t".join(columns) + "\n" + "\t".join(decision) + "\n")
     from_masks_on = {stage: 1 for stage in CYCLE_STAGES if stage != "ingest"}
-    assert reviewed.planned() == {**from_masks_on, "course": 1, "compact": 1, "cohort_page": 1, "all": 1}
+    assert reviewed.planned() == {**from_masks_on, "course": 1, "compact": 1, "compare": 1, "cohort_page": 1, "all": 1}
 
 
 def test_results_of_another_cohort_are_refused(micro: Cohort) -> None:

@@ -29,9 +29,27 @@ rule compact:
         "../../scripts/compact.py"
 
 
+rule compare:
+    input:
+        compact=f"{RESULTS}/cohort",
+    output:
+        directory(f"{RESULTS}/compare"),
+    log:
+        f"{RESULTS}/logs/compare.log",
+    resources:
+        mem_mb=lambda w, attempt: 4000 * attempt,
+    params:
+        version=stage_version("compare"),
+        settings={},
+        rows={},
+    script:
+        "../../scripts/compare.py"
+
+
 rule cohort_page:
     input:
         compact=f"{RESULTS}/cohort",
+        compare=f"{RESULTS}/compare",
     output:
         report(
             directory(f"{RESULTS}/cohort_page"),

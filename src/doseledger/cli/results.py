@@ -25,6 +25,19 @@ def summary(
 
 
 @app.command()
+def compare(
+    cohort: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of tables: RESULTS/cohort.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and the tables, new or empty.")],
+    name: Annotated[str, typer.Option(help="Name of the cohort on the page.")] = "cohort",
+) -> None:
+    """Compare the sites of a cohort, or of merged submissions: a page, and every table as Parquet and CSV."""
+    from doseledger.steps.compare import compare_folder
+
+    page = compare_folder(cohort, out, name=name)
+    typer.echo(f"{page}")
+
+
+@app.command()
 def bids(config: ConfigPath, out: Annotated[Path, typer.Argument(help="Folder of the dataset, new or empty.")]) -> None:
     """Export images, masks and dose maps for other programs, after BIDS, without dates and identifiers."""
     from doseledger.bids import export_bids

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from doseledger.dose.marrow import METHODS as MARROW_METHODS
 from doseledger.errors import SheetError
+from doseledger.io.comparison_columns import COMPARISON_TABLES
 
 SCHEMA_VERSION: Final = 3
 
@@ -451,6 +452,16 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
     ),
 }
 
+#: What the comparison of sites makes of the ledger; not part of it.
+COMPARISON_SCHEMAS: Final[dict[str, pa.Schema]] = {
+    name: _schema(row, columns) for name, (row, columns) in COMPARISON_TABLES.items()
+}
+
+
+def schema_of(name: str) -> pa.Schema:
+    """Schema of a table of the ledger or of the comparison."""
+    return SCHEMAS[name] if name in SCHEMAS else COMPARISON_SCHEMAS[name]
+
 
 def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as an Arrow table of schema `name`; a missing column is null.
@@ -460,7 +471,7 @@ def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     KeyError
         A row has a column that the schema does not know: a defect, never dropped silently.
     """
-    schema = SCHEMAS[name]
+    schema = schema_of(name)
     known = set(schema.names)
     rows = list(rows)
     for row in rows:
@@ -527,7 +538,7 @@ def read_part(path: Path, name: str) -> pa.Table:
 
 def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
     """Read the rows of table `name` in a stage folder, as plain dictionaries."""
-    return list(pq.read_table(folder / f"{name}.parquet", schema=SCHEMAS[name]).to_pylist())
+    return list(pq.read_table(folder / f"{name}.parquet", schema=schema_of(name)).to_pylist())
 
 
 def data_dictionary() -> str:
@@ -539,7 +550,9 @@ def data_dictionary() -> str:
         "doseledger is research software and not a medical device.",
         "",
     ]
-    for name, schema in SCHEMAS.items():
+    for name, schema in {**SCHEMAS, **COMPARISON_SCHEMAS}.items():
+        if name == next(iter(COMPARISON_SCHEMAS)):
+            lines += ["# Tables of the comparison", "", "Made by `compare`; Parquet and CSV.", ""]
         lines += [f"## {name}", "", f"One row per {schema.metadata[b'row'].decode()}.", ""]
         lines += ["| column | type | unit | description |", "|---|---|---|---|"]
         for field in schema:

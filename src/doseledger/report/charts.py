@@ -32,6 +32,8 @@ _MAX_VECTOR_POINTS: Final = 600
 _TOUCHING: Final = 0.02
 _OFFSETS: Final = (0.0, 0.13, -0.13, 0.26, -0.26, 0.39, -0.39)
 _MIN_FOR_BOX: Final = 5
+#: More points than this in one strip are drawn smaller.
+_FEW: Final = 40
 #: More sums than this are drawn as points without names.
 MAX_BARS: Final = 60
 _PROTOCOL_MARKERS: Final[dict[str | None, str]] = {"mtp": "o", "2tp": "^", "stp": "D"}
@@ -180,7 +182,7 @@ def strip_chart(strips: Sequence[Strip], *, x_label: str) -> str:
 
     def draw(figure: Figure) -> None:
         height_in = figure.get_figheight()
-        left = _label_share([strip.site for strip in strips] + ["n = 1000"])
+        left = label_share([strip.site for strip in strips] + ["n = 1000"])
         axes = figure.add_axes((left, 0.45 / height_in, 0.97 - left, 1 - 0.5 / height_in))
         for row, strip in enumerate(strips):
             _draw_strip(axes, row, strip, top)
@@ -202,13 +204,20 @@ def _draw_strip(axes: Axes, row: int, strip: Strip, top: float) -> None:
         low, high = np.percentile(values, [25.0, 75.0])
         axes.barh(row, high - low, left=low, height=0.62, color=ACCENT, alpha=0.14, linewidth=0)
     if len(values):
-        axes.plot([np.median(values)] * 2, [row - 0.31, row + 0.31], color=ACCENT, linewidth=1.6)
+        # Above the points, where they would cover it.
+        axes.plot([np.median(values)] * 2, [row - 0.31, row + 0.31], color=ACCENT, linewidth=1.8, zorder=3)
     heights = row + _side_by_side(values, _TOUCHING * top)
     for protocol in dict.fromkeys(sorted(strip.protocols, key=str)):
         chosen = np.array([p == protocol for p in strip.protocols])
         marker = _PROTOCOL_MARKERS.get(protocol, _OTHER_MARKER)
         axes.scatter(
-            values[chosen], heights[chosen], s=20, marker=marker, facecolors="white", edgecolors=INK, linewidths=0.9
+            values[chosen],
+            heights[chosen],
+            s=20 if len(values) <= _FEW else 7,
+            marker=marker,
+            facecolors="white",
+            edgecolors=INK,
+            linewidths=0.9,
         )
 
 
@@ -231,7 +240,7 @@ def bar_chart(bars: Sequence[Bar], limits_gy: Sequence[float], *, x_label: str) 
 
     def draw(figure: Figure) -> None:
         height_in = figure.get_figheight()
-        left = _label_share([bar.label for bar in bars] if named else [])
+        left = label_share([bar.label for bar in bars] if named else [])
         axes = figure.add_axes((left, 0.45 / height_in, 0.97 - left, bars_in / height_in))
         if named:
             _draw_bars(axes, bars)
@@ -268,7 +277,7 @@ def _draw_ranks(axes: Axes, bars: Sequence[Bar]) -> None:
     axes.set_yticks([])
 
 
-def _label_share(labels: Sequence[str]) -> float:
+def label_share(labels: Sequence[str]) -> float:
     """Share of a wide chart that names at its left need."""
     longest = max((len(label) for label in labels), default=0)
     return min(0.45, (0.2 + _LETTER_IN * longest) / _WIDE_IN)

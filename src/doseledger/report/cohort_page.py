@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from statistics import median
 from typing import Any, Final
 
 from doseledger.io.tables import is_leading
-from doseledger.report import charts, methods, words
+from doseledger.regions.gate import DEMO_WEIGHTS
+from doseledger.report import methods, words
+from doseledger.report.comparison_view import Comparison, comparison_view
 from doseledger.report.completeness import counts, site_table
 from doseledger.report.pages import (
     CYCLE,
@@ -19,13 +19,11 @@ from doseledger.report.pages import (
     Cell,
     Column,
     Link,
-    Picture,
     Row,
     Tables,
     by_demo_weights,
     checked,
     data_table,
-    label,
     number,
     origins,
     percent,
@@ -39,40 +37,17 @@ _MAX_ROWS_LISTED: Final = 10_000
 #: Up to this many rows all lists are unfolded.
 _MAX_ROWS_UNFOLDED: Final = 150
 _MAX_SENTENCES_UNFOLDED: Final = 30
-_LESIONS: Final = "lesions"
 _SUM_REGION: Final = "kidneys"
 
 PageLinks = Mapping[tuple[str, str], str]
 
-_SUMMARY: Final = (
-    label("Site", "site", lead=True),
-    Column("Rows", lambda row: str(row["n"]), "n", number=True),
-    Column("Patients", lambda row: str(row["patients"]), "n", number=True),
-    label("Protocol", "protocols"),
-    number("Median", "median", "Gy/GBq"),
-    Column("Range", lambda row: words.interval(row["low"], row["high"]), "Gy/GBq", number=True),
-)
-
 _FLAG_COUNTS: Final = (
     Column("Flag", lambda row: words.flag(row["flag"]), lead=True, wide=True),
-    label("Table", "table"),
-    Column("Rows", lambda row: str(row["rows"]), "n", number=True),
-    Column("Patients", lambda row: str(row["patients"]), "n", number=True),
-    Column("Sites", lambda row: str(row["sites"]), "n", number=True),
+    Column("Table", lambda row: row["table"].replace("_", " ")),
+    Column("Rows", lambda row: str(row["n_rows"]), "n", number=True),
+    Column("Patients", lambda row: str(row["n_patients"]), "n", number=True),
+    Column("Sites", lambda row: str(row["n_sites"]), "n", number=True),
 )
-
-
-@dataclass(frozen=True)
-class _Group:
-    """What may be shown side by side: one radiopharmaceutical, one region, one marrow method."""
-
-    tracer: str
-    region: str
-    marrow_method: str
-
-    @property
-    def title(self) -> str:
-        return words.region(self.region, self.marrow_method)
 
 
 def cohort_page(
@@ -80,7 +55,9 @@ def cohort_page(
     cohort: str,
     tables: Tables,
     software_version: str,
+    comparison: Comparison | None = None,
     page_links: PageLinks | None = None,
+    rows_not_shown: int = 0,
 ) -> str:
     """The page of a cohort as one HTML text that needs no other file.
 
@@ -90,8 +67,13 @@ def cohort_page(
         Rows of the whole cohort by table name, as of `doseledger.io.tables.SCHEMAS`.
     software_version
         Version that makes the page; the rows carry their own.
+    comparison
+        Rows of the tables of stage ``compare`` by name, as of `doseledger.io.tables.COMPARISON_SCHEMAS`; without
+        them the page says nothing of differences between sites.
     page_links
         Address of each patient's page, by site and patient, relative to this page.
+    rows_not_shown
+        Rows of the ledger that are too many for a page and not among `tables`.
 
     Returns
     -------
@@ -104,6 +86,7 @@ def cohort_page(
         A table or column that the ledger does not have.
     """
     rows = checked(tables)
+    flag_counts = (comparison or {}).get("flag_count", ())
     links = page_links or {}
     troubles = stopped(rows["stage_outcome"])
     primary = [row for row in rows["organ_dose"] if is_leading(row)]
@@ -116,17 +99,18 @@ def cohort_page(
         cohort=cohort,
         software_version=software_version,
         origins=origins(rows),
-        demo_weights=by_demo_weights(rows),
+        demo_weights=by_demo_weights(rows) or any(row["flag"] == DEMO_WEIGHTS for row in flag_counts),
         counts=counts(rows),
         sites=site_table(rows),
         stopped=troubles,
         stopped_codes=_codes(troubles),
         max_stopped=_MAX_SENTENCES_UNFOLDED,
-        comparisons=_comparisons(primary, rows["administration"]),
+        **comparison_view(comparison or {}),
         sum_charts=sum_charts(sums, lambda row: f"{row['site']} {row['patient']}"),
-        flags=data_table(_FLAG_COUNTS, _flag_counts(rows)),
+        flags=data_table(_FLAG_COUNTS, flag_counts),
         listings=_listings(primary, links),
         n_primary=len(primary),
+        rows_not_shown=rows_not_shown,
         max_listed=_MAX_ROWS_LISTED,
         unfolded=len(primary) <= _MAX_ROWS_UNFOLDED,
         links=[Link(f"{site} {patient}", links[site, patient]) for site, patient in sorted(links)],
@@ -139,83 +123,6 @@ def _codes(troubles: Sequence[Row]) -> str:
     """How often each code occurs, most frequent first."""
     found = Counter(f"{row['status']}, {words.text(row['code'])}" for row in troubles)
     return "; ".join(f"{code}: {times}" for code, times in sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _comparisons(primary: Sequence[Row], administrations: Sequence[Row]) -> list[dict[str, Any]]:
-    """Gy/GBq of every primary row by site: a chart and its summary per region, by radiopharmaceutical."""
-    tracers = {
-        (row["site"], row["patient"], row["cycle"]): words.tracer(row["radiopharmaceutical"]) for row in administrations
-    }
-    groups: dict[_Group, list[Row]] = {}
-    for row in primary:
-        if not words.drawable(row["dose_gy_per_gbq"]):
-            continue
-        tracer = tracers.get((row["site"], row["patient"], row["cycle"]), "radiopharmaceutical not stated")
-        # A lesion's number means something within its patient only.
-        region = _LESIONS if row["lesion_id"] is not None else row["region"]
-        groups.setdefault(_Group(tracer, region, row["marrow_method"] or ""), []).append(row)
-    ordered = sorted(groups, key=lambda g: (g.tracer, g.region == _LESIONS, words.region_order(g.region), g.title))
-    return [
-        {"tracer": tracer, "regions": [_comparison(group, groups[group]) for group in of_tracer]}
-        for tracer, of_tracer in groupby(ordered, key=lambda group: group.tracer)
-    ]
-
-
-def _comparison(group: _Group, rows: Sequence[Row]) -> dict[str, Any]:
-    by_site = [(site, list(of_site)) for site, of_site in groupby(rows, key=lambda row: row["site"])]
-    strips = [
-        charts.Strip(
-            site,
-            tuple(row["dose_gy_per_gbq"] for row in of_site),
-            tuple(row["protocol"] for row in of_site),
-        )
-        for site, of_site in by_site
-    ]
-    summary = [_summary(site, of_site) for site, of_site in by_site]
-    picture = Picture(
-        charts.strip_chart(strips, x_label="absorbed dose per administered activity, Gy/GBq"),
-        f"{group.title}, {group.tracer}: absorbed dose per administered activity by site, n = {len(rows)}",
-        f"{group.title}.",
-        f"n = {len(rows)} rows of {words.count(len({(row['site'], row['patient']) for row in rows}), 'patient')}.",
-    )
-    return {"picture": picture, "summary": data_table(_SUMMARY, summary)}
-
-
-def _summary(site: str, rows: Sequence[Row]) -> Row:
-    values = [row["dose_gy_per_gbq"] for row in rows]
-    return {
-        "site": site,
-        "n": len(rows),
-        "patients": len({row["patient"] for row in rows}),
-        "protocols": words.listing(_protocol(row) for row in rows),
-        "median": median(values),
-        "low": min(values),
-        "high": max(values),
-    }
-
-
-def _protocol(row: Row) -> str:
-    return words.PROTOCOLS.get(row["protocol"], words.text(row["protocol"]))
-
-
-def _flag_counts(tables: Mapping[str, Sequence[Row]]) -> list[Row]:
-    """How often each flag occurs, most frequent first."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for table, rows in tables.items():
-        for row in rows:
-            for flag in dict.fromkeys(row.get("flags") or ()):
-                found.setdefault((flag, table), []).append(row)
-    counted = [
-        {
-            "flag": flag,
-            "table": table.replace("_", " "),
-            "rows": len(rows),
-            "patients": len({(row["site"], row["patient"]) for row in rows if row.get("patient")}),
-            "sites": len({row["site"] for row in rows}),
-        }
-        for (flag, table), rows in found.items()
-    ]
-    return sorted(counted, key=lambda row: (-row["rows"], row["flag"], row["table"]))
 
 
 def _listings(primary: Sequence[Row], links: PageLinks) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ Tables = Mapping[str, Sequence[Row]]
 CycleKey = tuple[str, str, int]
 
 _NOT_IMAGED: Final = "not_imaged"
-_STATES: Final = ("ok", "refused", "failed", "missing", _NOT_IMAGED)
+STATES: Final = ("ok", "refused", "failed", "missing", _NOT_IMAGED)
 _HEADINGS: Final[dict[str, str]] = {
     "patients": "Patients",
     "planned": "Cycles planned",
@@ -47,6 +47,18 @@ def counts(tables: Tables) -> list[tuple[str, int]]:
     return [("Sites", len({site for site, _ in patients})), *_counted(patients, states.values())]
 
 
+def by_site(tables: Tables) -> list[Row]:
+    """Patients and cycles by state, one row per site."""
+    states = cycle_states(tables)
+    patients = _patients(tables, states)
+    rows = []
+    for site in sorted({site for site, _ in patients}):
+        of_state = Counter(state for key, state in states.items() if key[0] == site)
+        row: Row = {"site": site, "n_patients": sum(person[0] == site for person in patients)}
+        rows.append({**row, "n_planned": of_state.total(), **{f"n_{state}": of_state[state] for state in STATES}})
+    return rows
+
+
 def site_table(tables: Tables) -> DataTable:
     """The same counts by site."""
     states = cycle_states(tables)
@@ -78,5 +90,5 @@ def _patients(tables: Tables, states: Iterable[CycleKey]) -> set[tuple[str, str]
 
 def _counted(patients: set[tuple[str, str]], states: Iterable[str]) -> list[tuple[str, int]]:
     by_state = Counter(states)
-    numbers = {"patients": len(patients), "planned": by_state.total(), **{state: by_state[state] for state in _STATES}}
+    numbers = {"patients": len(patients), "planned": by_state.total(), **{state: by_state[state] for state in STATES}}
     return [(heading, numbers[name]) for name, heading in _HEADINGS.items()]

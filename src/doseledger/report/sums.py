@@ -14,7 +14,7 @@ _QUANTITIES: Final[dict[str, tuple[str, str, bool]]] = {
     "absorbed_dose": ("cumulative_dose_gy", "cumulative absorbed dose, Gy", True),
     "bed": ("cumulative_bed_gy", "cumulative BED, Gy", False),
 }
-_QUANTITY_WORDS: Final[dict[str, str]] = {"absorbed_dose": "absorbed dose", "bed": "BED"}
+QUANTITY_WORDS: Final[dict[str, str]] = {"absorbed_dose": "absorbed dose", "bed": "BED"}
 _COMPLETE: Final = "complete"
 #: Shown for every patient, also where no limit is declared.
 _ALWAYS: Final = "kidneys"
@@ -47,7 +47,7 @@ def sums_by_region(course: Sequence[Row]) -> list[Row]:
 
 def limit_text(limit: Row) -> str:
     """A reference line with its source and, where the sum is complete, the share reached."""
-    quantity = _QUANTITY_WORDS.get(limit["limit_quantity"], words.text(limit["limit_quantity"]))
+    quantity = QUANTITY_WORDS.get(limit["limit_quantity"], words.text(limit["limit_quantity"]))
     parts = [f"{words.declared(limit['limit_gy'])} Gy {quantity}"]
     if limit["limit_source"]:
         parts[0] += f" ({limit['limit_source']})"

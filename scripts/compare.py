@@ -1,0 +1,5 @@
+"""Rule compare."""
+
+from doseledger.steps import run
+
+run("compare", snakemake)
