@@ -15,12 +15,12 @@ from doseledger.kinetics.curves import CurveFit, check_samples, log_symmetric_in
 from doseledger.kinetics.forms import exponentials
 
 METHOD: Final = "own_cycle"
-#: Standard deviation of ln(terminal half-life) between cycles of one patient. Nobody states it; Willowson 2018 (doi
-#: 10.1186/s40658-018-0232-9) finds kidney doses from the half-life of cycle 1 to deviate by 2 % on average with a scan
-#: at 24 h and by 13 % with one at 4 h. With a half-life of 51 h, |l t - 1| is 0.67 and 0.95 there, and a normal
-#: deviation of standard deviation s has a mean size of 0.80 s: 0.04 and 0.17, the second one with what an early scan
-#: misses of the curve's form. Taken between the two: an assumption, which
-#: `doseledger protocols` tries on a cohort whose patients have several imaged cycles.
+#: Standard deviation of ln(terminal half-life) between cycles of one patient. No published value was found; Willowson
+#: 2018 (doi 10.1186/s40658-018-0232-9) finds kidney doses from the half-life of cycle 1 to deviate by 2 % on average
+#: with a scan at 24 h and by 13 % with one at 4 h. With a half-life of 51 h, |l t - 1| is 0.67 and 0.95 there, and a
+#: normal deviation of standard deviation s has a mean size of 0.80 s: 0.04 and 0.17, the second one with what an early
+#: scan misses of the curve's form. Taken between the two: an assumption, which `doseledger protocols` tries on a cohort
+#: whose patients have several imaged cycles.
 BETWEEN_CYCLES_LN_SD: Final = 0.10
 #: Relative step of numerical derivatives.
 STEP: Final = 1e-4
