@@ -150,7 +150,7 @@ def test_every_documented_command_exists_and_every_command_is_documented() -> No
 
 def test_options_in_the_command_table_exist() -> None:
     known = commands()
-    rows = re.findall(r"^\| `doseledger (\w+)[^`]*` \| (.*) \|$", text_of(ROOT / "README.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `doseledger ([\w-]+)[^`]*` \| (.*) \|$", text_of(ROOT / "README.md"), re.MULTILINE)
     assert {command for command, _ in rows} == set(known)
     for command, words in rows:
         assert set(re.findall(r"--[a-z-]+", words)) <= known[command], command
