@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -227,9 +228,8 @@ def _without_sentences(outcomes: pa.Table) -> tuple[pa.Table, list[Withheld]]:
 
 def _without_great_ages(patients: pa.Table) -> tuple[pa.Table, list[Withheld]]:
     rows = patients.to_pylist()
-    old = [
-        row for row in rows if row["age_band"] and int(row["age_band"].split("-")[0].split()[0]) >= OLDEST_BAND_FROM_A
-    ]
+    bands = [re.match(r"\d+", row["age_band"] or "") for row in rows]
+    old = [row for row, start in zip(rows, bands, strict=True) if start and int(start[0]) >= OLDEST_BAND_FROM_A]
     for row in old:
         row["age_band"] = OLDEST_BAND
     reason = f"ages from {OLDEST_BAND_FROM_A} years on are one band"

@@ -74,6 +74,7 @@ RULES: Final[dict[str, Rule]] = {
 #: What a text must not hold, whatever its column; the first that is found is named.
 _SIGNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("control characters", re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")),
+    ("markup, a formula or a command", re.compile(r"^[=+@\t-]|[<>{}|;$`]|&&")),
     ("an e-mail address", re.compile(r"[^\s@]+@[^\s@]+")),
     ("a DICOM person name", re.compile(r"\^")),
     ("an address of the web", re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|\bwww\.", re.IGNORECASE)),
@@ -82,16 +83,15 @@ _SIGNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
         re.compile(r"(?:^|[\s\"'(=])(?:~?/|\.{1,2}/|[A-Za-z]:[\\/]|\\\\)|[^\s/\\]+[/\\][^\s/\\]+[/\\]"
                    r"|\.(?:dcm|nii|gz|tsv|csv|ya?ml|json|parquet|xlsx?|docx?|pdf|txt|zip)\b", re.IGNORECASE),
     ),
-    ("markup, a formula or a command", re.compile(r"^[=+@\t-]|[<>{}|;$`\\]|&&")),
     ("an IP address", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])|\b(?:[0-9a-f]{1,4}:){3,}", re.I)),
     ("a UID", re.compile(r"(?<![\d.])[0-2](?:\.\d+){3,}|(?<!\d)\d+(?:\.\d+){4,}")),
     (
         "a date",
         re.compile(r"(?<!\d)(?:19|20)\d{2}[-./ ]?(?:0[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
                    r"|(?<!\d)\d{1,2}[-./]\d{1,2}[-./](?:19|20)?\d{2}(?!\d)"
-                   r"|\b(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\.?\s+(?:\d{1,2},?\s+)?"
+                   r"|\b(?:jan|feb|m[aä]r|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\.?[-\s]+(?:\d{1,2},?[-\s]+)?"
                    r"(?:19|20)\d{2}\b"
-                   r"|\b\d{1,2}\.?\s*(?:jan|feb|m[aä]r|apr|may|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\b",
+                   r"|\b\d{1,2}\.?[-\s]*(?:jan|feb|m[aä]r|apr|may|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-zä]*\b",
                    re.IGNORECASE),
     ),
     ("a time of day", re.compile(r"(?<!\d)(?:[01]?\d|2[0-3])[:h][0-5]\d(?::[0-5]\d)?(?!\d)")),
@@ -185,7 +185,8 @@ def trouble(rule: Rule, value: str, *, accepted: Collection[str] = (), secrets: 
     if secret := _secret_in(value, secrets):
         return f"an identifier of the site's list ({len(secret)} characters)"
     if rule not in ("hash", "version", "number_code", "window"):
-        readable = _TAG.sub(" ", value) if rule == "technical" else value
+        # A date in a name is written with underscores.
+        readable = (_TAG.sub(" ", value) if rule == "technical" else value).replace("_", "-")
         for what, sign in _SIGNS:
             if sign.search(readable):
                 return what

@@ -9,7 +9,7 @@ from typing import Final
 
 _WORDS: Final = """
 a abiraterone about above absent absorbed acid acids activity adenocarcinoma adjuvant administration adrenal after
-allowed alpha amino and antibiotic antiemetic arginine at ate b background band beam before below beta between biopsy
+allowed alpha amino and antibiotic antiemetic arginine at ate b background band beam before below beta between biopsy by
 bladder blood body bone borderline bowel brain breast bronchial cabazitaxel cancer capecitabine carcinoid carcinoma
 carried castration cell cells chemotherapy chest chromogranin cm colon contours cooling crpc cycle cycles d day days
 dexamethasone diagnosis disease docetaxel dose dotanoc dotatate dotatoc duct duodenum early ebrt ectopic enzalutamide
