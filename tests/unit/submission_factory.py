@@ -31,14 +31,15 @@ def site_rows(site: str = "A", patients: int = 3, cycles: int = 2) -> dict[str, 
         person = {"site": site, "patient": f"P{p}"}
         rows["patient"].append(
             person | common | {"sex": "F" if p % 2 else "M", "age_band": f"{55 + 5 * p}-{59 + 5 * p}",
-                               "mass_kg": 70.0 + p, "height_cm": 170.0, "diagnosis": "ileum NET G2", "prior_therapy": "none"}
+                               "mass_kg": 70.0 + p, "height_cm": 170.0, "diagnosis": "ileum NET G2",
+                               "prior_therapy": "none"}
         )  # fmt: skip
         for c in range(1, cycles + 1):
             _add_cycle(rows, person | {"cycle": c}, common)
     rows["phantom_qc"].append(
         {"site": site, "camera": "NM1", "phantom": "nema", "days_after_first": 0, "nuclide": "Lu-177",
-         "fwhm_mm": 11.0, "sensitivity_cps_per_mbq": 9.5, "body_names": ["sphere_37mm"], "body_volumes_ml": [26.5], "flags": [],
-         **common}
+         "fwhm_mm": 11.0, "sensitivity_cps_per_mbq": 9.5, "body_names": ["sphere_37mm"], "body_volumes_ml": [26.5],
+         "flags": [], **common}
     )  # fmt: skip
     return rows
 
@@ -46,7 +47,8 @@ def site_rows(site: str = "A", patients: int = 3, cycles: int = 2) -> dict[str, 
 def _add_cycle(rows: dict[str, list[Row]], key: Row, common: Row) -> None:
     rows["administration"].append(
         key | common | {"radiopharmaceutical": "Lu177-DOTATATE", "nuclide": "Lu-177",
-                        "administered_mbq": ADMINISTERED_MBQ, "days_after_first_cycle": 56 * (key["cycle"] - 1), "preparation": "amino acids"}
+                        "administered_mbq": ADMINISTERED_MBQ, "preparation": "amino acids",
+                        "days_after_first_cycle": 56 * (key["cycle"] - 1)}
     )  # fmt: skip
     for point, time_h in enumerate((4.0, 24.0, 96.0), start=1):
         rows["acquisition"].append(

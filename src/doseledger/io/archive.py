@@ -17,7 +17,7 @@ from doseledger.errors import SubmissionError
 
 #: Entries that an archive may have; a whole submission has about 15.
 MAX_ENTRIES: Final = 64
-#: One entry, and all of them together, unpacked. 600,000 rows of the ledger take about 40 MB.
+#: One entry, and all of them together, unpacked. 600,000 rows of the ledger take about 60 MB.
 MAX_ENTRY_BYTES: Final = 1024**3
 MAX_TOTAL_BYTES: Final = 2 * 1024**3
 #: Unpacked over packed size of an entry. Parquet is packed already: its ratio here is 1; text reaches 20.
