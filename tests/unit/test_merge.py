@@ -236,6 +236,11 @@ HOSTILE: dict[str, tuple[Callable[[Entries], None], str]] = {
         _table("organ_dose", lambda data: data.append_column("extra", data["site"])),
         "a column that the ledger does not have",
     ),
+    "column that speaks to the terminal": (
+        _table("organ_dose", lambda data: data.append_column("\x1b]0;owned\x07", data["site"])),
+        r"tag organ_dose\.\\x1b\]0",
+    ),
+    "settings that speak to the terminal": (_state(settings={"\x1b[31m": {}}), "other content"),
     "missing column": (_table("organ_dose", lambda data: data.drop_columns(["mass_g"])), "lacks a column"),
     "missing key": (_table("organ_dose", lambda data: data.drop_columns(["region"])), "lacks a column"),
     "empty key": (_table("patient", _empty_key), "empty cells"),

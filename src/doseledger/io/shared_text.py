@@ -127,7 +127,12 @@ class Finding:
 
 
 def findings(
-    table: str, data: pa.Table, *, accepted: Collection[str] = (), secrets: Collection[str] = ()
+    table: str,
+    data: pa.Table,
+    *,
+    accepted: Collection[str] = (),
+    secrets: Collection[str] = (),
+    any_words: bool = False,
 ) -> Iterator[Finding]:
     """Every distinct text of a table that does not fit the rule of its column.
 
@@ -137,6 +142,8 @@ def findings(
         Declared texts that a person has read and found harmless; they may hold any words, no identifying sign.
     secrets
         Identifiers of the site's own list, in lower case.
+    any_words
+        Do not hold declared texts against the vocabulary: where they come from a person has read them.
 
     Raises
     ------
@@ -148,7 +155,7 @@ def findings(
             continue
         rule = rule_of(table, field.name)
         for value in distinct_texts(data[field.name]):
-            what = trouble(rule, value, accepted=accepted, secrets=secrets)
+            what = trouble(rule, value, accepted=(value,) if any_words else accepted, secrets=secrets)
             if what is not None:
                 yield Finding(table, field.name, value, what)
 

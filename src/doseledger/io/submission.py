@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,6 +51,9 @@ _ENTRY: Final = re.compile(
 )
 
 
+_Name = Annotated[str, Field(pattern="^[a-z_]{1,40}$")]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -72,7 +75,7 @@ class Manifest(BaseModel):
     revision: int = Field(ge=1, le=1_000_000)
     pseudonyms: str = Field(pattern="^(as_in_sheets|keyed)$")
     suppress_below: int | None
-    settings: dict[str, Any]
+    settings: dict[_Name, Any]
     withheld: list[dict[str, Any]]
     checks: list[dict[str, Any]]
     tables: dict[str, _Part]
@@ -273,4 +276,6 @@ def _completed(data: pa.Table, schema: pa.Schema) -> pa.Table:
 def _refusal(
     what: str, path: Path, *, tag: str | None = None, value: object = None, expected: object = None
 ) -> SubmissionError:
-    return SubmissionError(what, path=path.name, tag=tag, value=value, expected=expected)
+    # A name that the sender chose must not speak to the terminal that shows it.
+    shown = None if tag is None else ascii(tag)[1:-1][:80]
+    return SubmissionError(what, path=path.name, tag=shown, value=value, expected=expected)
