@@ -226,6 +226,11 @@ class PhantomError(DoseledgerError):
     remedy = "Compare phantoms.tsv with the filling record and the image; config/README.md describes the sheet."
 
 
+class PriorError(DoseledgerError):
+    code = "prior_invalid"
+    remedy = "Take the file as it was exported: `doseledger` writes prior files, nobody edits them."
+
+
 class UnknownNameError(DoseledgerError):
     code = "name_unknown"
     remedy = "Use one of the names listed."

@@ -229,6 +229,14 @@ REFUSALS: Final = (
         "filled.",
     ),
     Refusal(
+        errors.PriorError,
+        "A file of population kinetics (prior or site summary) cannot be used: unknown or missing keys, numbers that "
+        "are not finite, a covariance that is none, or a layout of another version.",
+        ("kinetics",),
+        "the prior file is of another version (site A, patient P1, cycle 1; file prior.json; tag schema_version; "
+        "found 2; expected 1). Take the file as it was exported: `doseledger` writes prior files, nobody edits them.",
+    ),
+    Refusal(
         errors.UnknownNameError,
         "A program that calls doseledger asks for a method, model or engine that does not exist; in a config this"
         " is `sheet_invalid`.",

@@ -14,7 +14,9 @@ from doseledger.data import columns
 FOLDER = files("doseledger.data")
 #: | file | source | SHA-256 |
 ROWS = re.findall(
-    r"^\| (\S+\.csv) \| (.+) \| ([0-9a-f]{64}) \|$", (FOLDER / "SOURCE.md").read_text(encoding="utf-8"), re.MULTILINE
+    r"^\| (\S+\.(?:csv|json)) \| (.+) \| ([0-9a-f]{64}) \|$",
+    (FOLDER / "SOURCE.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
 )
 
 
@@ -25,7 +27,7 @@ def test_the_checksum_holds_and_the_source_has_a_doi(name: str, source: str, sha
 
 
 def test_every_table_has_a_row() -> None:
-    tables = {path.name for path in FOLDER.iterdir() if path.name.endswith(".csv")}
+    tables = {path.name for path in FOLDER.iterdir() if path.name.endswith((".csv", ".json"))}
     assert {row[0] for row in ROWS} == tables
     assert tables
 

@@ -23,6 +23,7 @@ from doseledger.dose import compute_dose
 from doseledger.errors import DoseledgerError, RecordedError
 from doseledger.io.dicom import open_ct, open_spect, read_ct, read_spect
 from doseledger.io.phantoms import read_phantom_scans
+from doseledger.io.priors import read_prior
 from doseledger.io.tables import table
 from doseledger.merge import merge
 from doseledger.nuclides import nuclide
@@ -216,6 +217,11 @@ def phantom_unusable() -> None:
     read_phantom_scans(Path("phantoms.tsv"))
 
 
+def prior_invalid() -> None:
+    Path("prior.json").write_text('{"schema_version": 2}', encoding="utf-8")
+    read_prior("prior.json")
+
+
 def name_unknown() -> None:
     compute_dose(np.ones((1, 1, 1)), np.ones((1, 1, 1)), 4.8, "Lu-177", engine="magic")
 
@@ -259,6 +265,7 @@ SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     rejected_in_review,
     weights_unusable,
     phantom_unusable,
+    prior_invalid,
     name_unknown,
     results_foreign,
     identifying_content,

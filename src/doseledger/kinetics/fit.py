@@ -15,6 +15,8 @@ from doseledger.errors import UnknownNameError
 from doseledger.kinetics.curves import CurveFit, Samples, UptakePrior, check_samples
 from doseledger.kinetics.exponentials import fit_exponentials
 from doseledger.kinetics.forms import FORMS
+from doseledger.kinetics.predictive import POPULATION, fit_population
+from doseledger.kinetics.priors import RegionPrior
 from doseledger.kinetics.trapezoid import fit_trapezoid
 
 #: Model that the scans choose; any other value names a key of `REGISTRY`.
@@ -69,7 +71,7 @@ def fit_curve(
     half_life_h: float,
     u_activity_mbq: ArrayLike | None = None,
     model: str = AUTO,
-    prior: UptakePrior | None = None,
+    prior: UptakePrior | RegionPrior | None = None,
 ) -> CurveFit:
     """Fit a time-activity curve and integrate it from mid-injection to infinity.
 
@@ -87,7 +89,8 @@ def fit_curve(
         model of lowest AICc among those for which it is defined (n >= k + 2).
     prior
         Of the uptake half-life; a median of 2.5 h with a standard deviation of 1.0 of its logarithm
-        if not given.
+        if not given. With the `RegionPrior` of a population the model is ``"population"`` for any
+        number of scans: the posterior of the population's curves.
 
     Raises
     ------
@@ -104,8 +107,10 @@ def fit_curve(
     >>> fit.status, round(fit.effective_half_life_h, 6), round(fit.tia_mbq_h, 3)
     ('saturated', 50.0, 14426.95)
     """
-    _check_model(model)
+    _check_model(model, prior)
     samples = check_samples(times_h, activity_mbq, half_life_h, u_activity_mbq)
+    if isinstance(prior, RegionPrior):
+        return fit_population(samples, prior)
     if not np.any(samples.activity_mbq > 0):
         return CurveFit.without_result("mono" if model == AUTO else model, "not_converged")
     prior = prior or UptakePrior()
@@ -119,11 +124,16 @@ def compare_models(
     half_life_h: float,
     u_activity_mbq: ArrayLike | None = None,
     model: str = AUTO,
-    prior: UptakePrior | None = None,
+    prior: UptakePrior | RegionPrior | None = None,
 ) -> ModelComparison:
     """Fit every model of the registry and choose as `fit_curve` does, with the same arguments."""
-    _check_model(model)
+    _check_model(model, prior)
     samples = check_samples(times_h, activity_mbq, half_life_h, u_activity_mbq)
+    if isinstance(prior, RegionPrior):
+        others = compare_models(times_h, activity_mbq, half_life_h=half_life_h, u_activity_mbq=u_activity_mbq)
+        chosen = fit_population(samples, prior)
+        own = {POPULATION: chosen} if chosen.has_curve else {}
+        return ModelComparison(others.fits | own, chosen, others.weights)
     prior = prior or UptakePrior()
     every = {name: fit(samples, prior) for name, fit in REGISTRY.items()} if np.any(samples.activity_mbq > 0) else {}
     fits = {name: fit for name, fit in every.items() if fit.has_curve}
@@ -149,7 +159,9 @@ def akaike_weights(aicc: dict[str, float]) -> dict[str, float]:
     return {name: value / sum(likelihoods.values()) for name, value in likelihoods.items()}
 
 
-def _check_model(model: str) -> None:
+def _check_model(model: str, prior: UptakePrior | RegionPrior | None) -> None:
+    if isinstance(prior, RegionPrior) and model != AUTO:
+        raise UnknownNameError("a population's prior has its own form of curve", value=model, expected=[AUTO])
     if model != AUTO and model not in REGISTRY:
         raise UnknownNameError("the curve model is not known", value=model, expected=[AUTO, *REGISTRY])
 

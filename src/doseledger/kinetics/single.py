@@ -10,13 +10,15 @@ import numpy as np
 
 from doseledger.errors import QuantityError, UnknownNameError
 from doseledger.kinetics.curves import CurveFit, check_samples, log_symmetric_interval
+from doseledger.kinetics.predictive import POPULATION, fit_population
+from doseledger.kinetics.priors import RegionPrior
 
 #: Relative standard uncertainty of the approximation itself (Haenscheid 2018, doi
 #: 10.2967/jnumed.117.193706). Estimate over truth is 2u 2^-u with u = t/T_eff: within -11 % and
 #: +6 % for u from 0.75 to 2.5. Taken as one standard deviation, because u itself is not seen.
 HANSCHEID_RELATIVE_UNCERTAINTY: Final = 0.10
 
-METHODS: Final = ("hanscheid", "madsen")
+METHODS: Final = ("hanscheid", "madsen", POPULATION)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def single_time_point(
     *,
     half_life_h: float,
     method: str = "hanscheid",
-    prior: KineticPrior | None = None,
+    prior: KineticPrior | RegionPrior | None = None,
     u_activity_mbq: float | None = None,
 ) -> CurveFit:
     """Time-integrated activity from one activity.
@@ -55,7 +57,14 @@ def single_time_point(
     ``hanscheid``: TIA = 2 t A(t) / ln 2 (Haenscheid 2018), which is a mono-exponential curve whose
     effective half-life equals the time of the scan. ``madsen``: TIA = A(t) exp(L t) / L with the
     population's rate L (Madsen 2018, doi 10.1002/mp.12886). Neither exceeds the integral of
-    physical decay alone, A(t) exp(l t) / l: there the curve is at its bound.
+    physical decay alone, A(t) exp(l t) / l: there the curve is at its bound. ``population``: the
+    posterior of the population's curves (`predictive`).
+
+    Parameters
+    ----------
+    prior
+        Needed by ``madsen``, which takes the median and spread of the terminal half-life from a
+        `RegionPrior`, and by ``population``, which takes a `RegionPrior` alone.
 
     Raises
     ------
@@ -76,11 +85,18 @@ def single_time_point(
         raise UnknownNameError("the single-time-point method is not known", value=method, expected=METHODS)
     if method == "madsen" and prior is None:
         raise UnknownNameError("the method needs a prior", value=method, expected="prior=KineticPrior(...)")
+    if method == POPULATION and not isinstance(prior, RegionPrior):
+        raise UnknownNameError("the method needs a prior", value=method, expected="prior=RegionPrior(...)")
     if time_h <= 0:
         raise QuantityError("the scan is not after the injection", value=time_h)
     samples = check_samples([time_h], [activity_mbq], half_life_h, u_activity_mbq)
     if activity_mbq == 0:
         return CurveFit.without_result(method, "not_converged")
+    if method == POPULATION and isinstance(prior, RegionPrior):
+        return fit_population(samples, prior)
+    if isinstance(prior, RegionPrior):
+        name = f"{prior.radiopharmaceutical} {prior.region}"
+        prior = KineticPrior(name, prior.effective_half_life_h(half_life_h), prior.effective_ln_sd(half_life_h), "")
     slowest = samples.decay_constant_per_h
     assumed_h = prior.effective_half_life_h if method == "madsen" and prior else time_h
     rate = log(2.0) / assumed_h
