@@ -33,7 +33,9 @@ from doseledger.io.submission import (
     table_bytes,
 )
 from doseledger.io.tables import SCHEMA_VERSION, read_part, table
+from doseledger.kinetics import SiteSummary
 from doseledger.report.submission_page import submission_page
+from doseledger.site_kinetics import site_summaries, summary_bytes
 
 #: Bands from this age on are one: few people are that old.
 OLDEST_BAND_FROM_A: Final = 90
@@ -78,6 +80,8 @@ class Sharing:
         Identifiers that must not occur, from the site's own list.
     key
         Pseudonyms and hashes of images are replaced by their HMAC with this key, which stays at the site.
+    kinetics
+        Whether sums over the site's patients go along, from which a merge makes a prior.
     """
 
     revision: int = 1
@@ -85,6 +89,7 @@ class Sharing:
     accepted: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
     key: bytes | None = None
+    kinetics: bool = True
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,11 @@ def submit(plan: Plan, out: Path, sharing: Sharing, *, site: str | None = None) 
         for name in SHARED_TABLES
         if (path := folder / name / f"site={chosen}" / "part-0.parquet").exists()
     }
-    return write_submission(out, tables, sharing, site=chosen, source=LEDGER, settings=_settings(plan))
+    # Pseudonyms do not enter the sums: they may be made of the tables as they are.
+    summaries = site_summaries(tables) if sharing.kinetics else ()
+    return write_submission(
+        out, tables, sharing, site=chosen, source=LEDGER, settings=_settings(plan), summaries=summaries
+    )
 
 
 def write_submission(
@@ -136,7 +145,7 @@ def write_submission(
     site: str,
     source: str,
     settings: Mapping[str, Any],
-    summaries: bytes | None = None,
+    summaries: Sequence[SiteSummary] = (),
 ) -> Written:
     """Redact, look through and pack tables; the file appears whole or not at all.
 
@@ -172,9 +181,14 @@ def write_submission(
         "checks": checks,
     }
     page = submission_page(
-        stated=stated, tables=shared, accepted=sorted(sharing.accepted), reasons=REASONS, software_version=__version__
+        stated=stated,
+        tables=shared,
+        accepted=sorted(sharing.accepted),
+        reasons=REASONS,
+        summaries=[vars(summary) for summary in summaries],
+        software_version=__version__,
     )
-    files = {PAGE: page.encode()} | ({SUMMARIES: summaries} if summaries is not None else {})
+    files = {PAGE: page.encode()} | ({SUMMARIES: summary_bytes(summaries)} if summaries else {})
     manifest = Manifest(
         **stated,
         tables={name: part(shared[name], content[name]) for name in content},

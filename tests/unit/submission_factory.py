@@ -108,11 +108,11 @@ def submitted(out: Path, site: str = "A", edit: Edit | None = None, **sharing: A
     return submit_tables(out, site_tables(site, edit), site, **sharing)
 
 
-def plan_with_tables(folder: Path, *sites: str) -> Plan:
+def plan_with_tables(folder: Path, *sites: str, **sizes: int) -> Plan:
     """A plan whose results hold the compacted tables of `sites`, and nothing else."""
     results = folder / "results"
     for site in sites:
-        for name, rows in site_rows(site).items():
+        for name, rows in site_rows(site, **sizes).items():
             place = results / "cohort" / name / f"site={site}"
             place.mkdir(parents=True)
             write_rows(place, name, rows).rename(place / "part-0.parquet")

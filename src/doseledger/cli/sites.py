@@ -29,6 +29,9 @@ def submit(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Replace pseudonyms with this key, which stays here."),
     ] = None,
+    kinetics: Annotated[
+        bool, typer.Option("--kinetics/--no-kinetics", help="Also sums over patients, for a prior of all sites.")
+    ] = True,
 ) -> None:
     """Write what a site shares: tables without identifiers, checksums, and a page of exactly that."""
     from doseledger.submission import Sharing, read_key, read_secrets, submit
@@ -39,6 +42,7 @@ def submit(
         accepted=frozenset(accept.read_text(encoding="utf-8").splitlines() if accept else ()),
         secrets=read_secrets(keys) if keys else frozenset(),
         key=read_key(pseudonym_key) if pseudonym_key else None,
+        kinetics=kinetics,
     )
     written = submit(read_plan(config), out, sharing, site=site)
     typer.echo(
@@ -55,10 +59,12 @@ def submit(
 def merge(
     archives: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Submissions, in any order.")],
     out: Annotated[Path, typer.Option(help="Folder of the dataset: new, empty, or of an earlier merge.")],
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Also a page of the merged cohort.")] = True,
+    page: Annotated[
+        bool | None, typer.Option("--page/--no-page", help="Also a page; by default where it is not too large.")
+    ] = None,
 ) -> None:
     """Merge submissions of any number of sites; rows that cannot be true are set aside with the reason."""
-    from doseledger.merge import RECORD, merge, write_page
+    from doseledger.merge import MAX_ROWS_ON_PAGE, PRIOR, RECORD, merge, write_page
 
     merged = merge(archives, out)
     for item in merged.used:
@@ -70,7 +76,9 @@ def merge(
     for name, count in merged.quarantined.items():
         typer.echo(f"set aside: {name}, {count} rows; see the table quarantine")
     typer.echo(f"{sum(merged.rows.values())} rows in {len(merged.rows)} tables: {out}; what went in: {out / RECORD}")
-    if page:
+    if (out / PRIOR).exists():
+        typer.echo(f"population kinetics of all sites: {out / PRIOR}")
+    if page or (page is None and merged.rows.get("organ_dose", 0) <= MAX_ROWS_ON_PAGE):
         typer.echo(f"page: {write_page(out)}")
 
 

@@ -141,6 +141,8 @@ def read_submission(path: Path) -> Submission:
     for name, checksum in stated.items():
         if sha256(entries[name]) != checksum:
             raise _refusal("a checksum is wrong: the archive was damaged or changed", path, tag=name)
+    if len(entries.get(SUMMARIES, b"")) > MAX_MANIFEST_BYTES:
+        raise _refusal("the kinetic summaries are too large", path, tag=SUMMARIES)
     tables, absent = {}, {}
     for name, item in manifest.tables.items():
         tables[name] = _read_table(path, name, entries[f"tables/{name}.parquet"], manifest)

@@ -30,6 +30,12 @@ _WITHHELD: Final = (
     Column("Cells", lambda row: str(row["rows"]), "n", number=True),
     label("Why", "reason", wide=True),
 )
+_SUMMARIES: Final = (
+    label("Radiopharmaceutical", "radiopharmaceutical", lead=True),
+    label("Class of region", "region", lead=True),
+    Column("Patients", lambda row: str(row["n_patients"]), "n", number=True),
+    Column("Cycles", lambda row: str(row["n_cycles"]), "n", number=True),
+)
 _CHECKS: Final = (
     label("Table", "table", lead=True),
     Column("Column", lambda row: words.text(row["column"])),
@@ -44,6 +50,7 @@ def submission_page(
     tables: Mapping[str, pa.Table],
     accepted: Sequence[str],
     reasons: Mapping[str, str],
+    summaries: Sequence[Mapping[str, Any]],
     software_version: str,
 ) -> str:
     """The page as one HTML text that needs no other file.
@@ -58,6 +65,8 @@ def submission_page(
         Texts beyond the vocabulary that a person let through.
     reasons
         Sentence of each reason for which a merge leaves rows out.
+    summaries
+        Sums over patients that go along, as `doseledger.kinetics.SiteSummary`.
     """
     origins = sorted(
         {o for data in tables.values() if "data_origin" in data.column_names for o in _texts(data, "data_origin")}
@@ -73,6 +82,7 @@ def submission_page(
         withheld=data_table(_WITHHELD, stated["withheld"]),
         checks=data_table(_CHECKS, checks),
         accepted=accepted,
+        summaries=data_table(_SUMMARIES, [dict(row) for row in summaries]),
         settings=[(section, key, value) for section, keys in stated["settings"].items() for key, value in _pairs(keys)],
         software_version=software_version,
     )
