@@ -22,15 +22,13 @@ import pyarrow.compute as pc
 from doseledger import __version__
 from doseledger.cohort import PARTIAL, Row
 from doseledger.errors import DoseledgerError, ForeignResultsError, SubmissionError
+from doseledger.io.probe import tried
 from doseledger.io.row_checks import REASONS, Bad, bad_rows, row_key
 from doseledger.io.shared_text import findings
 from doseledger.io.submission import LEDGER, SUMMARIES, Submission, read_submission
 from doseledger.io.tables import SCHEMA_VERSION, SCHEMAS, sort_keys, table, write_table
 from doseledger.kinetics import SiteSummary
-from doseledger.report.cohort_page import cohort_page
 from doseledger.site_kinetics import summaries_in, write_merged_prior
-from doseledger.steps.cohort_page import read_cohort_table
-from doseledger.steps.layout import PAGE
 
 #: What was merged, beside the tables; marks a folder as the result of a merge.
 RECORD: Final = "merge.json"
@@ -71,7 +69,10 @@ def merge(archives: Iterable[Path], out: Path) -> Merged:
         raise ForeignResultsError(
             "the folder holds something that no merge wrote", path=out.name, remedy="Give an empty folder."
         )
-    used, superseded = latest([_checked(path) for path in archives])
+    paths = list(archives)
+    for path in paths:
+        tried(checked, path)
+    used, superseded = latest([checked(path) for path in paths])
     partial = out.with_name(f".{out.name}{PARTIAL}{os.getpid()}")
     partial.mkdir(parents=True)
     try:
@@ -82,8 +83,14 @@ def merge(archives: Iterable[Path], out: Path) -> Merged:
     return merged
 
 
-def _checked(path: Path) -> Submission:
-    """A submission whose texts are harmless and whose rows are those of its own site."""
+def checked(path: Path) -> Submission:
+    """A submission whose texts are harmless and whose rows are those of its own site.
+
+    Raises
+    ------
+    SubmissionError
+        As `read_submission`; or a text or a summary that no site writes.
+    """
     found = read_submission(path)
     for name, data in found.tables.items():
         sites = pc.unique(data["site"]).to_pylist()
@@ -282,8 +289,12 @@ def _put_in_place(partial: Path, out: Path) -> None:
 
 def write_page(out: Path) -> Path:
     """The page of the merged cohort, beside its tables."""
+    # Figures are loaded here: the process that tries files needs none.
+    from doseledger.report.cohort_page import cohort_page
+    from doseledger.steps.cohort_page import read_cohort_table
+
     tables = {name: read_cohort_table(out, name) for name in SCHEMAS if name != QUARANTINE}
     html = cohort_page(cohort=out.absolute().name, tables=tables, software_version=__version__)
-    path = out / PAGE
+    path = out / "index.html"
     path.write_text(html, encoding="utf-8")
     return path

@@ -194,10 +194,10 @@ def _manifest(path: Path, entries: Mapping[str, bytes]) -> Manifest:
 def _read_table(path: Path, name: str, content: bytes, manifest: Manifest) -> pa.Table:
     schema = SCHEMAS[name]
     try:
-        found = pq.read_schema(pa.BufferReader(content))
-        _check_schema(path, name, found, manifest)
+        stated = pq.read_schema(pa.BufferReader(content))
+        _check_schema(path, name, stated, manifest)
         # Texts stay coded until their lengths are known: a file of a kilobyte can hold a gigabyte of one text.
-        coded = [f.name + (".list.element" if pa.types.is_list(f.type) else "") for f in found if is_text(f.type)]
+        coded = [f.name + (".list.element" if pa.types.is_list(f.type) else "") for f in stated if is_text(f.type)]
         file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=coded)
         _check_size(path, name, file.metadata)
         data = file.read()
@@ -206,7 +206,9 @@ def _read_table(path: Path, name: str, content: bytes, manifest: Manifest) -> pa
             if data[column].null_count and not schema.field(column).nullable:
                 raise _refusal("a key column has empty cells", path, tag=f"{name}.{column}")
         known = pa.schema([schema.field(column) for column in data.column_names])
-        return data.cast(known).replace_schema_metadata(schema.metadata)
+        found = data.cast(known).replace_schema_metadata(schema.metadata)
+        found.validate(full=True)
+        return found
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise _refusal("a table cannot be read", path, tag=name, value=type(error).__name__) from None
 
