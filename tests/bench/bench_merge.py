@@ -2,7 +2,8 @@
 
 Prints wall time, processor time and the largest resident memory of each step in a process of its own, and what the
 merge costs over the bare reading of the same rows, which is what may be quoted. The rows are random numbers that agree
-with each other, so that they are packed as badly as real ones.
+with each other, so that they are packed as badly as real ones. The trial of each file in a process of its own is in the
+wall time alone.
 """
 
 from __future__ import annotations
