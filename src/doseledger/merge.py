@@ -33,6 +33,8 @@ from doseledger.site_kinetics import summaries_in, write_merged_prior
 #: What was merged, beside the tables; marks a folder as the result of a merge.
 RECORD: Final = "merge.json"
 QUARANTINE: Final = "quarantine"
+#: What results of another program are made of.
+FOREIGN_TABLES: Final = frozenset({"administration", "region_activity", "organ_dose"})
 #: Kinetics of all sites, if they sent summaries.
 PRIOR: Final = "prior.json"
 #: Rows of doses up to which a page is made unasked; 60,000 take 3 CPU-s and 0.6 GiB.
@@ -92,6 +94,8 @@ def checked(path: Path) -> Submission:
         As `read_submission`; or a text or a summary that no site writes.
     """
     found = read_submission(path)
+    if found.manifest.source != LEDGER and (odd := sorted(found.tables.keys() - FOREIGN_TABLES)):
+        raise SubmissionError("another program's results have tables of a ledger", path=path.name, value=odd)
     for name, data in found.tables.items():
         sites = pc.unique(data["site"]).to_pylist()
         if sites not in ([], [found.manifest.site]):
@@ -150,10 +154,12 @@ def latest(submissions: Sequence[Submission]) -> tuple[list[Submission], list[Su
 def _write(used: Sequence[Submission], superseded: Sequence[Submission], out: Path) -> Merged:
     rows: Counter[str] = Counter()
     quarantined: Counter[str] = Counter()
+    notes: list[str] = []
     sites = sorted({item.manifest.site for item in used})
     for site in sites:
         own = [item for item in used if item.manifest.site == site]
-        tables, sources = _together(own)
+        tables, sources, not_taken = _together(own)
+        notes += not_taken
         found = list(bad_rows(tables))
         aside = [row for bad in found for row in _set_aside(site, bad, tables[bad.table], sources[bad.table])]
         for name, data in tables.items():
@@ -165,7 +171,7 @@ def _write(used: Sequence[Submission], superseded: Sequence[Submission], out: Pa
             _write_part(out, name, site, data.filter(pa.array(kept)))
         _write_part(out, QUARANTINE, site, table(QUARANTINE, aside))
     summaries = [s for item in used if item.manifest.source == LEDGER for s in _summaries(out, item)]
-    notes = [*_differences(used), *write_merged_prior(out / PRIOR, summaries)]
+    notes = [*_differences(used), *notes, *write_merged_prior(out / PRIOR, summaries)]
     merged = Merged(
         rows=dict(sorted(rows.items())),
         quarantined={name: count for name, count in sorted(quarantined.items()) if count},
@@ -186,32 +192,31 @@ def _write(used: Sequence[Submission], superseded: Sequence[Submission], out: Pa
     return merged
 
 
-def _together(own: Sequence[Submission]) -> tuple[dict[str, pa.Table], dict[str, np.ndarray[Any, Any]]]:
-    """The tables of one site over all its sources, and the source of every row."""
-    tables, sources = {}, {}
+def _together(own: Sequence[Submission]) -> tuple[dict[str, pa.Table], dict[str, np.ndarray[Any, Any]], list[str]]:
+    """The tables of one site over all its sources, the source of every row, and what was not taken."""
+    tables, sources, notes = {}, {}, []
     for name in SCHEMAS:
         parts = [(item.manifest.source, item.tables[name]) for item in own if name in item.tables]
+        kept = [(source, _beside_the_ledger(name, source, data, dict(parts).get(LEDGER))) for source, data in parts]
+        for (source, data), (_, rest) in zip(parts, kept, strict=True):
+            if rest.num_rows < data.num_rows:
+                site, less = own[0].manifest.site, data.num_rows - rest.num_rows
+                notes.append(f"site {site}, {name}: {less} rows of {source} not taken: the ledger has those cycles")
         if parts:
-            tables[name] = pa.concat_tables([data for _, data in parts])
-            sources[name] = np.repeat([source for source, _ in parts], [data.num_rows for _, data in parts])
-    if len(own) > 1 and "administration" in tables:
-        tables["administration"], sources["administration"] = _one_administration(
-            tables["administration"], sources["administration"]
-        )
-    return tables, sources
+            tables[name] = pa.concat_tables([data for _, data in kept])
+            sources[name] = np.repeat([source for source, _ in kept], [data.num_rows for _, data in kept])
+    return tables, sources, notes
 
 
-def _one_administration(data: pa.Table, source: np.ndarray[Any, Any]) -> tuple[pa.Table, np.ndarray[Any, Any]]:
-    """Administrations that the ledger has are not taken a second time from another program's file."""
-    known = {(row["patient"], row["cycle"]) for row, s in zip(_keys(data), source, strict=True) if s == LEDGER}
-    kept = np.array(
-        [
-            s == LEDGER or (row["patient"], row["cycle"]) not in known
-            for row, s in zip(_keys(data), source, strict=True)
-        ],
-        bool,
-    )
-    return data.filter(pa.array(kept)), source[kept]
+def _beside_the_ledger(name: str, source: str, data: pa.Table, ledger: pa.Table | None) -> pa.Table:
+    """Rows of another program that can stand beside the ledger's.
+
+    Doses have their engine in their key. Administrations and activities of a cycle have no place for a second opinion.
+    """
+    if source == LEDGER or ledger is None or name == "organ_dose":
+        return data
+    known = {(row["patient"], row["cycle"]) for row in _keys(ledger)}
+    return data.filter(pa.array([(row["patient"], row["cycle"]) not in known for row in _keys(data)], pa.bool_()))
 
 
 def _keys(data: pa.Table) -> list[Row]:

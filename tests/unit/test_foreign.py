@@ -199,6 +199,17 @@ def test_rows_of_another_program_stand_beside_the_ledgers(tmp_path: Path) -> Non
     assert len(administrations) == 6, "the ledger's own administration counts"
 
 
+def test_activities_of_another_program_do_not_displace_the_ledgers(tmp_path: Path) -> None:
+    _imported(tmp_path, "pytheranostics", PYTHERANOSTICS.format(cell="[100.0, 60.5]"))
+    merged = merge([submitted(tmp_path / "A.zip"), tmp_path / "x.zip"], tmp_path / "cohort")
+    assert merged.quarantined == {}
+    assert len(read_cohort_table(tmp_path / "cohort", "region_activity")) == 3 * 2 * 4 * 3
+    assert merged.notes == (
+        "site A, administration: 1 rows of pytheranostics not taken: the ledger has those cycles",
+        "site A, region_activity: 2 rows of pytheranostics not taken: the ledger has those cycles",
+    )
+
+
 def test_two_primary_rows_cannot_both_stay(tmp_path: Path) -> None:
     _imported(tmp_path, "mirdcalc", "region,dose [Gy]\nliver,2.1\n", primary=True)
     merged = merge([submitted(tmp_path / "A.zip"), tmp_path / "x.zip"], tmp_path / "cohort")
@@ -208,7 +219,8 @@ def test_two_primary_rows_cannot_both_stay(tmp_path: Path) -> None:
 def test_the_command_of_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("out.csv").write_text("region,dose [Gy]\nliver,2.1\n")
-    whose = ["--site", "A", "--patient", "P1", "--radiopharmaceutical", "Lu177-DOTATATE", "--nuclide", "Lu-177"]
+    whose = ["--site", "A", "--patient", "P1", "--cycle", "1", "--data-origin", "virtual"]
+    whose += ["--radiopharmaceutical", "Lu177-DOTATATE", "--nuclide", "Lu-177"]
     done = CliRunner().invoke(app, ["import-results", "opendose3d", "out.csv", "--out", "x.zip", *whose])
     assert done.exit_code == 2
     assert "--administered-mbq" in done.stderr

@@ -226,6 +226,7 @@ HOSTILE: dict[str, tuple[Callable[[Entries], None], str]] = {
     "unknown key": (_state(command="rm"), "other content"),
     "site that is a path": (_state(site="../A"), "other content"),
     "source that is a path": (_state(source="a/b"), "other content"),
+    "patients of another program": (_state(source="other"), "tables of a ledger"),
     "revision of zero": (_state(revision=0), "other content"),
     "no manifest": (lambda entries: entries.pop("submission.json") and None, "no usable manifest"),
     "manifest is no JSON": (lambda entries: entries.update({"submission.json": b"{"}), "cannot be read"),

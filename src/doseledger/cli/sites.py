@@ -89,11 +89,11 @@ def import_results(
     out: Annotated[Path, typer.Option(help="Submission to write, e.g. foreign.zip.")],
     site: Annotated[str | None, typer.Option()] = None,
     patient: Annotated[str | None, typer.Option(help="Pseudonym, as in the sheets.")] = None,
-    cycle: Annotated[int, typer.Option(min=1)] = 1,
+    cycle: Annotated[int | None, typer.Option(min=1)] = None,
     radiopharmaceutical: Annotated[str | None, typer.Option(help="e.g. Lu177-DOTATATE")] = None,
     nuclide: Annotated[str | None, typer.Option(help="e.g. Lu-177")] = None,
     administered_mbq: Annotated[float | None, typer.Option(help="Activity that the program was given, MBq.")] = None,
-    data_origin: Annotated[str, typer.Option(help="patient or virtual")] = "patient",
+    data_origin: Annotated[str | None, typer.Option(help="patient or virtual")] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of olinda's doses where the file states none.")] = None,
     engine: Annotated[str | None, typer.Option(help="Name of the program in dose_engine.")] = None,
     primary: Annotated[bool, typer.Option("--primary", help="These are the site's doses: it has no ledger.")] = False,
@@ -105,7 +105,7 @@ def import_results(
     from doseledger.submission import Sharing
 
     case = None
-    if site and patient and radiopharmaceutical and nuclide and administered_mbq:
+    if site and patient and cycle and radiopharmaceutical and nuclide and administered_mbq and data_origin:
         case = Case(site, patient, cycle, radiopharmaceutical, nuclide, administered_mbq, data_origin)
     sharing = Sharing(revision=revision)
     written = import_results(kind, files, out, sharing, case=case, unit=unit, engine=engine, primary=primary)

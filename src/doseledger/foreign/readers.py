@@ -230,6 +230,7 @@ def _needed(case: Case | None) -> Case:
     if case is None:
         raise SheetError(
             "files of this kind do not say whose results they hold",
-            remedy="Give --site, --patient, --cycle, --radiopharmaceutical, --nuclide and --administered-mbq.",
+            remedy="Give --site, --patient, --cycle, --radiopharmaceutical, --nuclide, --administered-mbq and "
+            "--data-origin.",
         )
     return case
