@@ -77,6 +77,7 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_registration.py
 	$(BIN)/python tests/bench/bench_kinetics.py
 	$(BIN)/python tests/bench/bench_compare.py
+	$(BIN)/python tests/bench/bench_merge.py
 
 bench-dose: $(INSTALLED)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_dose.py

@@ -241,6 +241,16 @@ class ForeignResultsError(DoseledgerError):
     remedy = "Give each cohort its own results folder."
 
 
+class IdentifyingError(DoseledgerError):
+    code = "identifying_content"
+    remedy = "Correct the sheet, run the cohort again, and submit again; nothing was written."
+
+
+class SubmissionError(DoseledgerError):
+    code = "submission_invalid"
+    remedy = "Ask the site for a new submission; nothing was merged."
+
+
 class StageDamagedError(Exception):
     """A finished stage folder does not hold what its manifest lists: ``failed``, not ``refused``."""
 

@@ -252,6 +252,22 @@ REFUSALS: Final = (
         "the results folder belongs to another cohort (file results; found 'first'; expected 'second'). Give each"
         " cohort its own results folder.",
     ),
+    Refusal(
+        errors.IdentifyingError,
+        "Something that a site would share may identify a person, a date or a machine, or is a declared text that "
+        "nobody has looked at.",
+        ("submit", "import-results"),
+        "what would be shared holds a date (tag patient.diagnosis; found 'ileum NET 2024-05-03'). Correct the sheet, "
+        "run the cohort again, and submit again; nothing was written.",
+    ),
+    Refusal(
+        errors.SubmissionError,
+        "A submission cannot be merged: damaged, beyond a limit, with other columns or units, made by a newer "
+        "version, or with text that could be read as a command.",
+        ("merge",),
+        "the archive is damaged or no zip archive (file site.zip; found 'BadZipFile'). Ask the site for a new "
+        "submission; nothing was merged.",
+    ),
 )
 
 _HEAD: Final = """\

@@ -87,6 +87,16 @@ class TestNeverPooled:
             value
         )
 
+    def test_both_methods_of_red_marrow_are_compared_though_one_is_primary(self, tmp_path: Path) -> None:
+        tables = small()
+        rows = np.arange(tables["organ_dose"].num_rows)
+        for column, values in (("marrow_method", ("image", "blood")), ("is_primary", (True, False))):
+            tables["organ_dose"] = changed(
+                tables["organ_dose"], column, lambda data, v=values: np.where(rows % 2 == 0, *v).tolist()
+            )
+        found = compared(tmp_path, tables)["reference_interval"]
+        assert sorted(row["marrow_method"] for row in found) == ["blood", "image"]
+
     def test_demo_weights_and_low_grades(self, tmp_path: Path) -> None:
         tables = small()
         count = tables["organ_dose"].num_rows

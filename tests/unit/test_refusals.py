@@ -24,6 +24,8 @@ from doseledger.errors import DoseledgerError, RecordedError
 from doseledger.io.dicom import open_ct, open_spect, read_ct, read_spect
 from doseledger.io.phantoms import read_phantom_scans
 from doseledger.io.priors import read_prior
+from doseledger.io.tables import table
+from doseledger.merge import merge
 from doseledger.nuclides import nuclide
 from doseledger.refusals import REFUSALS, refusals_page
 from doseledger.regions import RegionSpec
@@ -35,6 +37,7 @@ from doseledger.segmentation.weights import find_weights
 from doseledger.steps import segment
 from doseledger.steps.cross_check import check_cycle
 from doseledger.steps.stage import Job, run_stage
+from doseledger.submission import Sharing, write_submission
 
 from .dicom_factory import FRAME, UID, Edit, grid_of, put, write_ct, write_pet, write_rtstruct
 from .nm_factory import SCATTER, write_nm_image
@@ -228,6 +231,17 @@ def results_foreign() -> None:
     claim_results(Path("results"), "second")
 
 
+def identifying_content() -> None:
+    rows = [{"site": "A", "patient": "P1", "diagnosis": "ileum NET 2024-05-03"}]
+    tables = {"patient": table("patient", rows)}
+    write_submission(Path("site.zip"), tables, Sharing(), site="A", source="ledger", settings={})
+
+
+def submission_invalid() -> None:
+    Path("site.zip").write_bytes(b"PK\x03\x04 and no more")
+    merge([Path("site.zip")], Path("cohort"))
+
+
 SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     sheet_invalid,
     administration_missing,
@@ -254,6 +268,8 @@ SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     prior_invalid,
     name_unknown,
     results_foreign,
+    identifying_content,
+    submission_invalid,
 )
 
 BY_CODE: Final = {refusal.code: refusal for refusal in REFUSALS}
@@ -263,7 +279,14 @@ CODES: Final = sorted(
     if isinstance(kind, type) and issubclass(kind, DoseledgerError) and kind not in (DoseledgerError, RecordedError)
 )
 #: What no stage refuses a cycle with.
-OF_COMMANDS: Final = {"phantom_unusable", "name_unknown", "results_foreign"}
+OF_COMMANDS: Final = {
+    "phantom_unusable",
+    "name_unknown",
+    "results_foreign",
+    "identifying_content",
+    "submission_invalid",
+}
+COMMANDS: Final = {"camera", "run", "simulate", "compare", "submit", "merge", "import-results"}
 
 
 def test_no_code_lacks_a_scenario_or_an_entry() -> None:
@@ -321,7 +344,7 @@ def test_the_page_names_stages_and_commands_that_exist() -> None:
     known |= {path.stem for path in (ROOT / "src/doseledger/steps").glob("*.py")}
     for refusal in REFUSALS:
         assert set(refusal.where) <= known
-        assert (set(refusal.where) <= {"camera", "run", "simulate", "compare"}) == (refusal.code in OF_COMMANDS)
+        assert (set(refusal.where) <= COMMANDS) == (refusal.code in OF_COMMANDS)
 
 
 def test_a_command_that_is_refused_says_the_sentence(tmp_path: Path) -> None:

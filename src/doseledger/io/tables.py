@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -450,6 +450,20 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             _VERSION,
         ],
     ),
+    "quarantine": _schema(
+        "row that a merge left out x reason",
+        [
+            _SITE,
+            ("source", _TEXT, "", "ledger, or the program that the rows of a submission come from"),
+            ("source_table", _TEXT, "", "Table that the row was submitted in"),
+            ("row_key", _TEXT, "", "Key columns of the row, e.g. patient=P1 cycle=1 region=liver"),
+            ("reason", _TEXT, "", "Code of the reason"),
+            ("column", _TEXT, "", "Column concerned; null for the whole row"),
+            ("value", _TEXT, "", "What stood there"),
+            ("sentence", _TEXT, "", "What is wrong with the row"),
+            ("software_version", _TEXT, "", "doseledger version that left the row out"),
+        ],
+    ),
 }
 
 #: What the comparison of sites makes of the ledger; not part of it.
@@ -495,10 +509,11 @@ def sort_keys(schema: pa.Schema) -> list[tuple[str, str]]:
         *("sample", "model", "analysis_id", "marrow_method", "lesion_id", "stage", "limit_quantity"),
         *("camera", "phantom", "days_after_first"),
     )
-    return [(name, "ascending") for name in (*_KEYS, *unique) if name in schema.names]
+    aside = ("source_table", "row_key", "reason", "column", "source", "value")
+    return [(name, "ascending") for name in (*_KEYS, *unique, *aside) if name in schema.names]
 
 
-def write_table(path: Path, data: pa.Table) -> None:
+def write_table(path: Path | BinaryIO, data: pa.Table) -> None:
     """Write Parquet (zstd) that is bit-identical for identical rows."""
     pq.write_table(data, path, compression="zstd", store_schema=True, write_statistics=True)
 

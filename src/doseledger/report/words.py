@@ -115,6 +115,7 @@ FLAGS: Final[dict[str, str]] = {
     "volume_implausible": "volume outside the plausible range",
     "truncated": "cut off by the field of view",
     "wrong_side": "outline on the other side of the body than its name says",
+    "foreign_result": "computed by another program, read from its file",
     "electrons_only": "engine leaves photons out",
     "uniform_tissue": "engine takes all for soft tissue",
     "own_activity_only": "engine leaves out what other regions send",

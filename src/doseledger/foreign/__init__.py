@@ -1,0 +1,1 @@
+"""Results of other programs: their tables as rows of the ledger, and the ledger as their input."""

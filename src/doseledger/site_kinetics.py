@@ -1,0 +1,129 @@
+"""Population kinetics over sites: sums of each site's patients, and the prior that they make together.
+
+A submission has a summary per radiopharmaceutical and class of region: sums over at least five patients, around a
+reference that all sites have. A merge makes one frozen prior of them, for sites with one or two scans.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from doseledger.errors import DoseledgerError, PriorError
+from doseledger.io.priors import read_summaries, write_prior, write_summaries
+from doseledger.io.shared_text import trouble
+from doseledger.kinetics import Cycle, PopulationPrior, SiteSummary, class_of, merge_summaries, summarise
+from doseledger.nuclides import nuclide
+
+#: Curve of the summaries: the most general one of which three scans tell something.
+MODEL: Final = "bi_uptake"
+PRIOR_NAME: Final = "merged"
+
+Tables = Mapping[str, pa.Table]
+_Kind = tuple[str, str]
+
+
+def site_summaries(tables: Tables) -> list[SiteSummary]:
+    """Summaries of every class of region that enough patients of a site have two scans of.
+
+    Activities are those measured: the amplitude of a cycle is free, so that a constant recovery moves nothing.
+    """
+    found = []
+    for (tracer, region), cycles in sorted(_cycles(tables).items()):
+        summary = summarise(cycles, radiopharmaceutical=tracer, region=region, model=MODEL)
+        if summary is not None:
+            found.append(summary)
+    return found
+
+
+def _cycles(tables: Tables) -> dict[_Kind, list[Cycle]]:
+    if not {"region_activity", "organ_dose", "administration"} <= tables.keys():
+        return {}
+    given = {(r["patient"], r["cycle"]): r for r in _rows(tables["administration"], "radiopharmaceutical", "nuclide")}
+    # Sums would count their parts twice; what has no dose (the whole field) has no kinetics of its own.
+    wanted = {
+        (r["patient"], r["cycle"], r["region"])
+        for r in _rows(tables["organ_dose"], "region", "region_level")
+        if r["region_level"] == "part"
+    }
+    scans: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in _rows(tables["region_activity"], "region", "time_h", "activity_mbq", "u_activity_mbq"):
+        key = row["patient"], row["cycle"], row["region"]
+        if key in wanted and key[:2] in given and row["time_h"] is not None and row["activity_mbq"] is not None:
+            scans.setdefault(key, []).append(row)
+    by_kind: dict[_Kind, list[Cycle]] = {}
+    for (patient, cycle, region), rows in sorted(scans.items()):
+        administration = given[patient, cycle]
+        rows.sort(key=lambda row: float(row["time_h"]))
+        uncertainties = tuple(row["u_activity_mbq"] for row in rows)
+        kind = str(administration["radiopharmaceutical"]), class_of(region)
+        by_kind.setdefault(kind, []).append(
+            Cycle(
+                patient=patient,
+                site=rows[0]["site"],
+                times_h=tuple(row["time_h"] for row in rows),
+                activity_mbq=tuple(row["activity_mbq"] for row in rows),
+                half_life_h=nuclide(administration["nuclide"]).half_life_h,
+                u_activity_mbq=uncertainties if all(uncertainties) else None,
+            )
+        )
+    return by_kind
+
+
+def _rows(data: pa.Table, *columns: str) -> list[dict[str, Any]]:
+    return list(data.select(["site", "patient", "cycle", *columns]).to_pylist())
+
+
+def summary_bytes(summaries: Iterable[SiteSummary]) -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "kinetics.json"
+        write_summaries(path, summaries)
+        return path.read_bytes()
+
+
+def summaries_in(content: bytes, *, site: str) -> tuple[SiteSummary, ...]:
+    """Summaries of a submission, which must be those of its own site.
+
+    Raises
+    ------
+    PriorError
+        No file of summaries, one of fewer patients than may leave a site, or one of another site.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "kinetics.json"
+        path.write_bytes(content)
+        found = read_summaries(path)
+    for summary in found:
+        if summary.site != site:
+            raise PriorError("a summary is of another site", path="kinetics.json", value=summary.site, expected=site)
+        if trouble("technical", summary.radiopharmaceutical) or trouble("name", summary.region):
+            raise PriorError("a summary has a name that no table has", path="kinetics.json", value=summary.region[:60])
+    return found
+
+
+def merged_prior(summaries: Sequence[SiteSummary]) -> tuple[PopulationPrior | None, list[str]]:
+    """The prior of all sites, and what could not be merged, with the reason."""
+    by_kind: dict[_Kind, list[SiteSummary]] = {}
+    for summary in summaries:
+        by_kind.setdefault((summary.radiopharmaceutical, summary.region), []).append(summary)
+    entries, notes = [], []
+    for (tracer, region), of_kind in sorted(by_kind.items()):
+        try:
+            entries.append(merge_summaries(of_kind, source="merged submissions"))
+        except (DoseledgerError, np.linalg.LinAlgError) as error:
+            what = error.what if isinstance(error, DoseledgerError) else "a matrix has no inverse"
+            notes.append(f"kinetics of {region} under {tracer} are not merged: {what}")
+    return (PopulationPrior(PRIOR_NAME, tuple(entries)) if entries else None), notes
+
+
+def write_merged_prior(path: Path, summaries: Sequence[SiteSummary]) -> list[str]:
+    """Write the prior of all sites, if there is one; return what could not be merged."""
+    prior, notes = merged_prior(summaries)
+    if prior is not None:
+        write_prior(path, prior)
+    return notes

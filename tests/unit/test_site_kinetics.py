@@ -1,0 +1,153 @@
+"""Kinetics of many sites: sums leave a site, no patient does, and a merge makes one prior of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from doseledger.errors import SubmissionError
+from doseledger.io.priors import read_prior
+from doseledger.io.submission import read_submission
+from doseledger.kinetics import Cycle, merge_summaries, summarise
+from doseledger.merge import PRIOR, RECORD, merge
+from doseledger.nuclides import nuclide
+from doseledger.site_kinetics import merged_prior, site_summaries
+from doseledger.submission import Sharing, submit
+
+from .submission_factory import plan_with_tables, rezipped, site_rows, site_tables
+
+PATIENTS = 6
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("kinetics")
+    plan = plan_with_tables(folder, "A", "B", patients=PATIENTS)
+    paths = [folder / "A.zip", folder / "B.zip"]
+    for path in paths:
+        submit(plan, path, Sharing(key=b"a key of sixteen bytes and more"), site=path.stem)
+    return paths
+
+
+def test_a_merge_makes_one_prior_in_any_order(tmp_path: Path, archives: list[Path]) -> None:
+    merge(archives, tmp_path / "one")
+    merge(reversed(archives), tmp_path / "two")
+    assert (tmp_path / "one" / PRIOR).read_bytes() == (tmp_path / "two" / PRIOR).read_bytes()
+    prior = read_prior(tmp_path / "one" / PRIOR)
+    assert [(e.region, e.n_patients, e.n_cycles, e.n_sites) for e in prior.entries] == [
+        ("kidney", 2 * PATIENTS, 8 * PATIENTS, 2),
+        ("liver", 2 * PATIENTS, 4 * PATIENTS, 2),
+        ("spleen", 2 * PATIENTS, 4 * PATIENTS, 2),
+    ]
+
+
+def test_the_prior_is_that_of_the_tables_activities(tmp_path: Path, archives: list[Path]) -> None:
+    """Scan by scan from the rows, without what reads the tables."""
+    merge(archives, tmp_path / "cohort")
+    summaries = []
+    for site in ("A", "B"):
+        scans: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for row in site_rows(site, patients=PATIENTS)["region_activity"]:
+            if row["region"] == "liver":
+                scans.setdefault((row["patient"], row["cycle"]), []).append((row["time_h"], row["activity_mbq"]))
+        cycles = []
+        for (patient, _), points in scans.items():
+            times_h, activity_mbq = zip(*points, strict=True)
+            half_life_h = nuclide("Lu-177").half_life_h
+            cycles.append(Cycle(patient, site, times_h, activity_mbq, half_life_h, u_activity_mbq=(5.0,) * len(points)))
+        summaries.append(summarise(cycles, radiopharmaceutical="Lu177-DOTATATE", region="liver"))
+    expected = merge_summaries([summary for summary in summaries if summary is not None])
+    found = read_prior(tmp_path / "cohort" / PRIOR).find("Lu177-DOTATATE", "liver")
+    assert found is not None
+    assert found.mean == pytest.approx(expected.mean, rel=1e-9)
+    assert np.array(found.covariance) == pytest.approx(np.array(expected.covariance), rel=1e-9)
+
+
+def test_no_patient_is_in_a_summary(archives: list[Path]) -> None:
+    with zipfile.ZipFile(archives[0]) as archive:
+        stated = json.loads(archive.read("kinetics.json"))
+        page = archive.read("index.html").decode()
+    assert {entry["n_patients"] for entry in stated["summaries"]} == {PATIENTS}
+    assert not any("patient" in key and key != "n_patients" for entry in stated["summaries"] for key in entry)
+    assert "Kinetics, summed over patients" in page
+
+
+def test_a_site_of_few_patients_sends_none(tmp_path: Path) -> None:
+    plan = plan_with_tables(tmp_path, "A", patients=4)
+    submit(plan, tmp_path / "A.zip", Sharing())
+    assert read_submission(tmp_path / "A.zip").summaries is None
+    merge([tmp_path / "A.zip"], tmp_path / "cohort")
+    assert not (tmp_path / "cohort" / PRIOR).exists()
+
+
+def test_a_site_may_keep_its_kinetics(tmp_path: Path) -> None:
+    plan = plan_with_tables(tmp_path, "A", patients=PATIENTS)
+    submit(plan, tmp_path / "A.zip", Sharing(kinetics=False))
+    assert read_submission(tmp_path / "A.zip").summaries is None
+
+
+def test_a_region_without_a_dose_of_its_own_and_sums_are_left_out() -> None:
+    def edit(rows: dict[str, list[dict[str, object]]]) -> None:
+        rows["region_activity"] += [{**row, "region": "whole_field"} for row in rows["region_activity"]]
+        for row in rows["organ_dose"]:
+            row["region_level"] = "sum" if row["region"] == "spleen" else "part"
+
+    found = site_summaries(site_tables("A", edit, patients=PATIENTS))
+    assert [summary.region for summary in found] == ["kidney", "liver"]
+
+
+def _spoilt(change: Callable[[list[dict[str, object]]], None]) -> Callable[[dict[str, bytes]], None]:
+    def rewrite(entries: dict[str, bytes]) -> None:
+        stated = json.loads(entries["kinetics.json"])
+        change(stated["summaries"])
+        entries["kinetics.json"] = json.dumps(stated).encode()
+        manifest = json.loads(entries["submission.json"])
+        manifest["files"]["kinetics.json"] = hashlib.sha256(entries["kinetics.json"]).hexdigest()
+        entries["submission.json"] = json.dumps(manifest).encode()
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda found: found[0].update(site="B"), "another site"),
+        (lambda found: found[0].update(region="<b>"), "a name that no table has"),
+        (lambda found: found[0].update(n_patients=2), "too few patients"),
+        (lambda found: found[0].update(weighted=[0.0]), "does not fit its model"),
+        (lambda found: found[0].update(command="rm"), "does not fit its layout"),
+    ],
+)
+def test_summaries_that_no_site_writes_refuse_the_submission(
+    tmp_path: Path, archives: list[Path], change: Callable[[list[dict[str, object]]], None], what: str
+) -> None:
+    bad = rezipped(archives[0], tmp_path / "bad.zip", _spoilt(change))
+    with pytest.raises(SubmissionError, match=what):
+        merge([bad, archives[1]], tmp_path / "cohort")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]
+
+
+def test_summaries_around_another_reference_are_noted_and_not_merged(tmp_path: Path, archives: list[Path]) -> None:
+    def other(found: list[dict[str, object]]) -> None:
+        for entry in found:
+            if entry["region"] == "liver":
+                entry["reference_mean"] = [float(x) + 0.1 for x in entry["reference_mean"]]  # type: ignore[attr-defined]
+
+    bad = rezipped(archives[0], tmp_path / "A.zip", _spoilt(other))
+    merged = merge([bad, archives[1]], tmp_path / "cohort")
+    assert [note for note in merged.notes if "kinetics of liver" in note]
+    assert {entry.region for entry in read_prior(tmp_path / "cohort" / PRIOR).entries} == {"kidney", "spleen"}
+    assert json.loads((tmp_path / "cohort" / RECORD).read_text())["notes"] == list(merged.notes)
+
+
+def test_one_site_alone_makes_a_prior_too() -> None:
+    prior, notes = merged_prior(site_summaries(site_tables("A", patients=PATIENTS)))
+    assert notes == []
+    assert prior is not None
+    assert {entry.n_sites for entry in prior.entries} == {1}
