@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE, Plan, cycle_folder
+from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE
 from doseledger.errors import StageDamagedError
 from doseledger.io.nifti import read_image
-from doseledger.steps.collect import FinishedCycle, outcome_rows
 from doseledger.steps.stage import OUTCOME, read_outcome
 
 #: On another processor or library build numbers may differ by rounding, amplified by fits and
@@ -31,49 +29,6 @@ class Finding:
 
     where: str
     text: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """State of every planned cycle, from disk."""
-
-    states: dict[tuple[str, str, int], str]
-    reasons: tuple[Finding, ...]
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(self.states.values())
-
-
-def progress(plan: Plan) -> Progress:
-    """Done, refused, failed, started or waiting, for every administered cycle."""
-    states: dict[tuple[str, str, int], str] = {}
-    reasons: list[Finding] = []
-    for cycle in plan.cycles.values():
-        if not cycle.scans:
-            states[cycle.key] = "not imaged"
-            continue
-        finished = FinishedCycle(*cycle.key, cycle_folder(plan.results, *cycle.key))
-        rows = {row["stage"]: row for row in outcome_rows(finished)}
-        for row in rows.values():
-            # From disk a running job looks like one that was killed.
-            if row["code"] == "killed":
-                row["status"] = "started"
-        states[cycle.key] = _state([rows[stage]["status"] for stage in CYCLE_STAGES])
-        stopped = [row for row in rows.values() if row["status"] in ("refused", "failed")]
-        if stopped:
-            where = f"site {cycle.site}, patient {cycle.patient}, cycle {cycle.cycle}, {stopped[0]['stage']}"
-            reasons.append(Finding(where, stopped[0]["sentence"]))
-    return Progress(states, tuple(reasons))
-
-
-def _state(statuses: list[str]) -> str:
-    for status in ("failed", "refused"):
-        if status in statuses:
-            return status
-    if all(status == "ok" for status in statuses):
-        return "done"
-    return "started" if {"ok", "started"} & set(statuses) else "waiting"
 
 
 def stage_folders(results: Path) -> list[Path]:

@@ -1,16 +1,16 @@
 rule cycles:
     input:
-        cycle_targets(PLAN),
+        lambda w: cycle_targets(PLAN),
 
 
 rule courses:
     input:
-        course_targets(PLAN, available=AVAILABLE),
+        lambda w: course_targets(PLAN, available=AVAILABLE),
 
 
 rule compact:
     input:
-        course=cohort_inputs(PLAN, available=AVAILABLE),
+        course=lambda w: cohort_inputs(PLAN, available=AVAILABLE),
     output:
         directory(f"{RESULTS}/cohort"),
     log:
@@ -20,7 +20,7 @@ rule compact:
     params:
         version=stage_version("compact"),
         settings={},
-        rows={
+        rows=lambda w: {
             "results": RESULTS,
             "planned": PLAN.planned(),
             "phantom_qc": PLAN.phantom_qc,

@@ -10,7 +10,7 @@ rule course:
             labels={"site": "{site}", "patient": "{patient}"},
         ),
     log:
-        f"{RESULTS}/logs/site-{{site}}_sub-{{patient}}_course.log",
+        f"{RESULTS}/logs/site-{{site}}/sub-{{patient}}_course.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
     params:

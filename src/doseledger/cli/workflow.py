@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from doseledger.cli.app import ConfigPath, app, read_plan
+
+#: Cycles that `status` names per reason.
+EXAMPLES: Final = 5
 
 
 @app.command()
@@ -61,14 +64,14 @@ def _snakemake(command: list[str], log: Any) -> bool:
 
 
 @app.command()
-def status(config: ConfigPath) -> None:
-    """Say how far a cohort is, from disk, with the reasons of what was refused or failed."""
-    from doseledger.audit import progress
+def status(
+    config: ConfigPath,
+    every: Annotated[bool, typer.Option("--all", help="Every refused or failed cycle, not only examples.")] = False,
+) -> None:
+    """Say how far a cohort is, from disk: cycles by state, what is left, and why some were refused or failed."""
+    from doseledger.progress import progress, status_text
 
-    found = progress(read_plan(config))
-    typer.echo(", ".join(f"{count} {state}" for state, count in sorted(found.counts.items())) or "no cycles")
-    for reason in found.reasons:
-        typer.echo(f"{reason.where}: {reason.text}")
+    typer.echo(status_text(progress(read_plan(config)), examples=sys.maxsize if every else EXAMPLES))
 
 
 @app.command()

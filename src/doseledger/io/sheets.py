@@ -5,7 +5,7 @@ every cycle that needs it. Only what leaves no cycle to speak of stops the start
 
 The validated plan is kept in the results folder under a hash of config, sheets and software
 version, so that the many processes of one run (a cluster job parses the workflow twice) read
-plain JSON instead of validating again.
+plain JSON of their own cycle instead of validating all again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from doseledger import __version__
-from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, write_atomically
+from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results
 from doseledger.errors import AdministrationMissingError, DoseledgerError, RecordedError, SheetError, record
+from doseledger.io.kept_plan import KeptCycles, keep, read_index
 
 if TYPE_CHECKING:
     from doseledger.io.models import SheetRow
 
 PLANS: Final = ".plans"
 #: Layout of a kept plan: what was kept by code with another one is not read.
-PLAN_LAYOUT: Final = 2
+PLAN_LAYOUT: Final = 3
 #: How an empty cell is written; "n/a" is the convention of BIDS.
 EMPTY_CELLS: Final = frozenset({"", "n/a"})
 _KEY_COLUMNS: Final = ("site", "patient", "cycle")
@@ -49,16 +50,15 @@ def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
     base = Path(base).resolve()
     settings = {k: v for k, v in config.items() if k not in ("available",)}
     results = (base / str(settings.get("results", ""))).resolve()
-    kept = results / PLANS / f"{_fingerprint(settings, base)}.json"
+    kept = results / PLANS / _fingerprint(settings, base)
     if not kept.exists():
-        data = json.loads(json.dumps(_validate(settings, base)))
+        data = _validate(settings, base)
         claim_results(results, data["cohort"])
         kept.parent.mkdir(exist_ok=True)
-        write_atomically(kept, json.dumps(data))
-    else:
-        data = json.loads(kept.read_text(encoding="utf-8"))
-        claim_results(results, data["cohort"])
-    return _plan(data, results, base)
+        keep(kept, data)
+    index = read_index(kept)
+    claim_results(results, index["cohort"])
+    return _plan(kept, index, results, base)
 
 
 def read_sheet(path: Path, model: type[SheetRow], *, unique: tuple[str, ...] = ()) -> list[Row]:
@@ -91,9 +91,9 @@ def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
     return {k: base / str(v) for k, v in sheets.items() if v is not None} if isinstance(sheets, Mapping) else {}
 
 
-def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
-    cycles = (
-        Cycle(
+def _plan(kept: Path, data: Mapping[str, Any], results: Path, base: Path) -> Plan:
+    def cycle(c: Row) -> Cycle:
+        return Cycle(
             site=c["site"],
             patient=c["patient"],
             cycle=c["cycle"],
@@ -107,13 +107,12 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             curve_models=tuple(c["curve_models"]),
             problems=tuple(c["problems"]),
         )
-        for c in data["cycles"]
-    )
+
     return Plan(
         cohort=data["cohort"],
         results=results,
         settings=data["settings"],
-        cycles={c.key: c for c in cycles},
+        cycles=KeptCycles(kept, data, cycle),
         patients={(p["site"], p["patient"]): p for p in data["patients"]},
         limits=tuple(data["limits"]),
         phantom_qc=tuple(data["phantom_qc"]),
