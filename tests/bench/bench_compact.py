@@ -50,9 +50,8 @@ def main() -> None:
             taken_s, peak_gb = compacted(config)
             cycles = patients * CYCLES
             per_cycle_ms[patients] = 1e3 * taken_s / cycles
-            sys.stdout.write(
-                f"compact {cycles} cycles: {taken_s:.1f} CPU-s, {peak_gb:.2f} GB, {per_cycle_ms[patients]:.2f} ms per cycle\n"
-            )
+            figures = f"{taken_s:.1f} CPU-s, {peak_gb:.2f} GB, {per_cycle_ms[patients]:.2f} ms per cycle"
+            sys.stdout.write(f"compact {cycles} cycles: {figures}\n")
             sys.stdout.flush()
             assert taken_s <= LONGEST_S, taken_s
             assert peak_gb <= MOST_GB, peak_gb

@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -231,13 +232,21 @@ def read_outcome(folder: Path, *, hashes: bool = False) -> Row:
     """
     outcome = read_status(folder)
     for entry in outcome["files"]:
-        path = folder / entry["name"]
-        size = path.stat().st_size if path.is_file() else None
+        path = f"{folder}/{entry['name']}"
+        size = _size(path)
         if size != entry["size"]:
             raise StageDamagedError(folder, f"{entry['name']} has {size} bytes instead of {entry['size']}")
-        if hashes and file_sha256(path) != entry["sha256"]:
+        if hashes and file_sha256(Path(path)) != entry["sha256"]:
             raise StageDamagedError(folder, f"the content of {entry['name']} has changed")
     return outcome
+
+
+def _size(path: str) -> int | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def read_status(folder: Path) -> Row:
@@ -282,7 +291,12 @@ def failure_of(output: Path) -> Row | None:
 
 
 def _attempts(output: Path) -> list[Path]:
-    return sorted(output.parent.glob(f".{output.name}{PARTIAL}*"), key=lambda p: p.stat().st_mtime)
+    try:
+        names = os.listdir(output.parent)
+    except FileNotFoundError:
+        return []
+    prefix = f".{output.name}{PARTIAL}"
+    return sorted((output.parent / n for n in names if n.startswith(prefix)), key=lambda p: p.stat().st_mtime)
 
 
 def settings_sha256(chain: Mapping[str, Any]) -> str:
