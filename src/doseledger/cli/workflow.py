@@ -75,6 +75,14 @@ def status(
 
 
 @app.command()
+def usage(config: ConfigPath) -> None:
+    """Say what finished jobs took, by rule, and what memory and time to ask a scheduler for."""
+    from doseledger.resources import usage_of_rules, usage_text
+
+    typer.echo(usage_text(usage_of_rules(read_plan(config).results)))
+
+
+@app.command()
 def verify(
     results: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     discard: Annotated[bool, typer.Option("--discard", help="Delete damaged stages and what came of them.")] = False,
