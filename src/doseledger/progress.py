@@ -63,10 +63,9 @@ class Rest:
 
     @property
     def hours(self) -> float | None:
-        """Time of all jobs one after another; None as long as no job of some stage has finished."""
-        if any(stage not in self.median_s for stage in self.jobs):
-            return None
-        return sum(count * self.median_s[stage] for stage, count in self.jobs.items()) / 3600.0
+        """Time of all jobs one after another, without stages of which none has finished; None if there is no other."""
+        known = [count * self.median_s[stage] for stage, count in self.jobs.items() if stage in self.median_s]
+        return sum(known) / 3600.0 if known else None
 
 
 @dataclass(frozen=True)
@@ -204,12 +203,13 @@ def _counts(counts: dict[str, int]) -> str:
 def _rest(rest: Rest) -> str:
     text = f"left: {sum(rest.jobs.values())} jobs (" + ", ".join(f"{n} {stage}" for stage, n in rest.jobs.items()) + ")"
     if rest.hours is None:
-        missing = ", ".join(stage for stage in rest.jobs if stage not in rest.median_s)
-        return f"{text}; no estimate before the first {missing} has finished"
+        return f"{text}; no estimate before the first has finished"
     text += f", about {_duration(rest.hours)} one after another, by the median time of finished jobs"
-    return (
-        f"{text}; {_duration(rest.hours / rest.running)} with the {rest.running} that run now" if rest.running else text
-    )
+    if unknown := [stage for stage in rest.jobs if stage not in rest.median_s]:
+        text += f" (without {', '.join(unknown)})"
+    if not rest.running:
+        return text
+    return f"{text}; {_duration(rest.hours / rest.running)} with the {rest.running} that run now"
 
 
 def _duration(hours: float) -> str:

@@ -99,13 +99,13 @@ def test_the_rest_is_what_is_missing_times_the_median(plan: Plan) -> None:
     assert "no estimate before the first" in status_text(progress(plan), examples=1)
     logs = plan.results / "logs" / "site-A"
     logs.mkdir(parents=True)
-    for stage in (*CYCLE_STAGES, PATIENT_STAGE, "compact", "cohort_page"):
+    for stage in (*CYCLE_STAGES, PATIENT_STAGE, "compact"):
         for number, wall_s in enumerate((100.0, 360.0, 9000.0)):
             record(logs / f"sub-P{number}_{stage}", Usage(stage, "ok", 1, wall_s, 1.0, 100.0))
         record(logs / f"sub-P9_{stage}", Usage(stage, "refused", 1, 0.1, 0.1, 50.0))
-    assert progress(plan).rest.hours == pytest.approx(11 * 0.1)
+    assert progress(plan).rest.hours == pytest.approx(10 * 0.1)
     assert "11 jobs" in status_text(progress(plan), examples=1)
-    assert "1.1 h with the 1 that run now" in status_text(progress(plan), examples=1)
+    assert "(without cohort_page); 1.0 h with the 1 that run now" in status_text(progress(plan), examples=1)
 
 
 def record(path: Path, usage: Usage) -> None:

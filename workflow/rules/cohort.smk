@@ -17,6 +17,7 @@ rule compact:
         f"{RESULTS}/logs/compact.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("compact"),
         settings={},
@@ -43,6 +44,7 @@ rule cohort_page:
         f"{RESULTS}/logs/cohort_page.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("cohort_page"),
         settings={},

@@ -13,6 +13,7 @@ rule course:
         f"{RESULTS}/logs/site-{{site}}/sub-{{patient}}_course.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         version=stage_version("course"),
         settings=PLAN.settings["course"],

@@ -41,7 +41,15 @@ class _Part:
 
     folder: Path
     outcome: Row
+    settings_sha256: str
     lesion_names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path, outcome: Row | None, names: Mapping[str, str]) -> _Part | None:
+        """The finished stage in `folder`; None if it has no data."""
+        if outcome is None or outcome["status"] != "ok":
+            return None
+        return cls(folder, outcome, settings_sha256(_chain(outcome)), names)
 
     def sha256(self, name: str) -> str:
         return next(f"{entry['sha256']}" for entry in self.outcome["files"] if entry["name"] == f"{name}.parquet")
@@ -78,15 +86,18 @@ def _of_site(
                 continue
             finished = FinishedCycle(site, patient, cycle, cycle_folder(results, site, patient, cycle))
             outcomes += outcome_rows(finished)
+            written = {
+                stage: _Part.of(finished.folder(stage), finished.outcomes.get(stage), names.get(cycle, {}))
+                for stage in dict.fromkeys(STAGE_OF_TABLE.values())
+            }
             for name, stage in STAGE_OF_TABLE.items():
-                outcome = finished.outcomes.get(stage)
-                if outcome is not None and outcome["status"] == "ok":
-                    parts[name].append(_Part(finished.folder(stage), outcome, names.get(cycle, {})))
+                if (part := written[stage]) is not None:
+                    parts[name].append(part)
         key: Row = {"site": site, "patient": patient, "cycle": 0, "stage": PATIENT_STAGE}
         outcomes.append(key | stage_columns(folder, course))
-        if course is not None and course["status"] == "ok":
+        if (part := _Part.of(folder, course, {})) is not None:
             for name in COURSE_TABLES:
-                parts[name].append(_Part(folder, course))
+                parts[name].append(part)
     return outcomes, parts
 
 
@@ -126,7 +137,7 @@ def _provenance(name: str, parts: Sequence[_Part]) -> Row:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.sha256(name).encode())
-    chains = {settings_sha256(chain): chain for chain in map(_chain, parts)}
+    chains = {part.settings_sha256: _chain(part.outcome) for part in parts}
     return {
         "stage": parts[0].outcome["stage"],
         "software_version": sorted({part.outcome["software_version"] for part in parts}),
@@ -136,9 +147,8 @@ def _provenance(name: str, parts: Sequence[_Part]) -> Row:
     }
 
 
-def _chain(part: _Part) -> dict[str, Any]:
-    """Versions and settings of the stages that reached a part, its own among them."""
-    outcome = part.outcome
+def _chain(outcome: Row) -> dict[str, Any]:
+    """Versions and settings of the stages that reached an outcome, its own among them."""
     own = {outcome["stage"]: {"version": outcome["stage_version"], "settings": outcome["settings"]}}
     return dict(outcome["upstream"]) | own
 
