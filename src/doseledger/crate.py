@@ -170,11 +170,16 @@ def _table(crate: ROCrate, path: Path, tables: Path) -> Any:
     metadata = pq.read_metadata(path).metadata
     if PROVENANCE in metadata:
         known = json.loads(metadata[PROVENANCE])
-        properties["softwareVersion"] = known["software_version"]
-        properties["identifier"] = [f"settings_sha256:{value}" for value in known["settings"]]
-        for kind in ("weights_sha256", "prior_sha256"):
-            properties["identifier"] += [f"{kind}:{value}" for value in known.get(kind, [])]
+        hashes = {"settings_sha256": known["settings"]}
+        hashes |= {kind: known.get(kind, []) for kind in ("weights_sha256", "prior_sha256")}
+        properties["softwareVersion"] = _plain(known["software_version"])
+        properties["identifier"] = _plain([f"{kind}:{value}" for kind, found in hashes.items() for value in found])
     return crate.add_file(path, path.relative_to(tables.parent).as_posix(), properties=properties)
+
+
+def _plain(values: list[str]) -> list[str] | str:
+    """One value stands alone."""
+    return values[0] if len(values) == 1 else values
 
 
 def _software(crate: ROCrate) -> list[Any]:
