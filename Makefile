@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint real truth kernels bench bench-dose golden lock schemas clean
+.PHONY: help setup demo test lint real truth kernels bench bench-dose bench-scale bench-cluster golden lock schemas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,6 +17,8 @@ help:
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
 	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
 	@echo "make bench   benchmarks; each prints ratios of one run    make bench-dose  those of the dose engines"
+	@echo "make bench-scale  planning, status and compaction of up to 5,000 patients (10 CPU-minutes, 2 GB of disk)"
+	@echo "make bench-cluster  overhead per job of 100 tiny patients (PROFILE=..., SLOTS=...)"
 	@echo "make kernels  dose-point kernels by Monte Carlo (10 CPU-minutes; the result is committed)"
 	@echo "make golden  accept new table hashes after a version bump"
 
@@ -81,6 +83,14 @@ bench: $(INSTALLED)
 
 bench-dose: $(INSTALLED)
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/bench/bench_dose.py
+
+bench-scale: $(INSTALLED)
+	$(BIN)/python tests/bench/bench_plan.py
+	$(BIN)/python tests/bench/bench_status.py
+	$(BIN)/python tests/bench/bench_compact.py
+
+bench-cluster: $(INSTALLED)
+	$(BIN)/python tests/bench/bench_cluster.py --profile $(or $(PROFILE),profiles/local) $(if $(SLOTS),--slots $(SLOTS))
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 #: Benchmarks are scripts, not modules.
 collect_ignore = ["bench"]
 #: Files whose tests read the cohort of the fixture `micro`, which takes a minute to make.
-SHARE_MICRO: Final = {"test_contract.py", "test_alignment.py", "test_bids.py", "test_golden.py"}
+SHARE_MICRO: Final = {"test_contract.py", "test_alignment.py", "test_bids.py", "test_golden.py", "test_provenance.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE, Plan, cycle_folder
+from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, PATIENT_STAGE
 from doseledger.errors import StageDamagedError
-from doseledger.io.nifti import read_image
-from doseledger.steps.collect import FinishedCycle, outcome_rows
+from doseledger.sameness import Deviation, compare_images, compare_tables, failures
 from doseledger.steps.stage import OUTCOME, read_outcome
-
-#: On another processor or library build numbers may differ by rounding, amplified by fits and
-#: registrations; relative to the value, or to the largest value of an image.
-AGAINST_TOLERANCE_REL: Final = 1.0e-4
 
 
 @dataclass(frozen=True)
@@ -31,49 +20,6 @@ class Finding:
 
     where: str
     text: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """State of every planned cycle, from disk."""
-
-    states: dict[tuple[str, str, int], str]
-    reasons: tuple[Finding, ...]
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(self.states.values())
-
-
-def progress(plan: Plan) -> Progress:
-    """Done, refused, failed, started or waiting, for every administered cycle."""
-    states: dict[tuple[str, str, int], str] = {}
-    reasons: list[Finding] = []
-    for cycle in plan.cycles.values():
-        if not cycle.scans:
-            states[cycle.key] = "not imaged"
-            continue
-        finished = FinishedCycle(*cycle.key, cycle_folder(plan.results, *cycle.key))
-        rows = {row["stage"]: row for row in outcome_rows(finished)}
-        for row in rows.values():
-            # From disk a running job looks like one that was killed.
-            if row["code"] == "killed":
-                row["status"] = "started"
-        states[cycle.key] = _state([rows[stage]["status"] for stage in CYCLE_STAGES])
-        stopped = [row for row in rows.values() if row["status"] in ("refused", "failed")]
-        if stopped:
-            where = f"site {cycle.site}, patient {cycle.patient}, cycle {cycle.cycle}, {stopped[0]['stage']}"
-            reasons.append(Finding(where, stopped[0]["sentence"]))
-    return Progress(states, tuple(reasons))
-
-
-def _state(statuses: list[str]) -> str:
-    for status in ("failed", "refused"):
-        if status in statuses:
-            return status
-    if all(status == "ok" for status in statuses):
-        return "done"
-    return "started" if {"ok", "started"} & set(statuses) else "waiting"
 
 
 def stage_folders(results: Path) -> list[Path]:
@@ -127,53 +73,52 @@ def hashes(results: Path) -> dict[str, str]:
     }
 
 
-def differences(results: Path, other: Path, *, tolerance_rel: float = AGAINST_TOLERANCE_REL) -> Iterator[Finding]:
-    """Tables and images that differ by more than rounding, or that only one side has."""
+def compared(results: Path, other: Path) -> Iterator[tuple[str, list[str], list[Deviation]]]:
+    """Every table and image that is not the same bits: differences beyond rounding, and deviations of numbers."""
     own, their = hashes(results), hashes(other)
     for name in sorted(own.keys() | their.keys()):
         if name not in own or name not in their:
-            yield Finding(name, "only in one of the two")
+            yield name, ["only in one of the two"], []
         elif own[name] != their[name]:
-            compare = _compare_tables if name.endswith(".parquet") else _compare_images
-            text = compare(results / name, other / name, tolerance_rel)
-            if text:
-                yield Finding(name, text)
+            compare = compare_tables if name.endswith(".parquet") else compare_images
+            yield name, *compare(results / name, other / name)
 
 
-def _compare_tables(own: Path, their: Path, tolerance_rel: float) -> str | None:
-    a, b = pq.read_table(own, partitioning=None), pq.read_table(their, partitioning=None)
-    if a.schema != b.schema or a.num_rows != b.num_rows:
-        return f"schema or number of rows differ ({a.num_rows} against {b.num_rows})"
-    for name in a.column_names:
-        if name in ("software_version", "input_sha256", "settings_sha256"):
-            continue
-        if not _same(a[name].to_pylist(), b[name].to_pylist(), tolerance_rel, exact=not _holds_floats(a[name].type)):
-            return f"column {name} differs"
-    return None
+@dataclass(frozen=True)
+class Sameness:
+    """One line of the table that compares results folders: files by how they compare with those of the first one."""
+
+    results: Path
+    identical: int
+    within: int
+    different: int
+    worst: tuple[Deviation, ...]
+    sha256: str
 
 
-def _holds_floats(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or (pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)))
+def sameness(results: Path, other: Path) -> tuple[Sameness, list[Finding]]:
+    """How `other` compares with `results`, the largest deviation of each kind of quantity, and what is too far off."""
+    within = different = 0
+    findings: list[Finding] = []
+    worst: dict[str, Deviation] = {}
+    for name, texts, deviations in compared(results, other):
+        found = [Finding(*pair) for pair in failures(name, texts, deviations)]
+        findings += found
+        different += bool(found)
+        within += not found
+        for deviation in deviations:
+            if deviation.kind not in worst or deviation.of_allowed > worst[deviation.kind].of_allowed:
+                worst[deviation.kind] = replace(deviation, where=f"{name}, {deviation.where}")
+    files = hashes(results).keys() | hashes(other).keys()
+    in_order = tuple(worst[kind] for kind in sorted(worst))
+    line = Sameness(other, len(files) - within - different, within, different, in_order, cohort_sha256(other))
+    return line, findings
 
 
-def _same(a: list[Any], b: list[Any], tolerance_rel: float, *, exact: bool) -> bool:
-    if exact:
-        return a == b
-    for x, y in zip(a, b, strict=True):
-        if (x is None) != (y is None):
-            return False
-        if x is not None and not np.allclose(x, y, rtol=tolerance_rel, atol=tolerance_rel * float(np.max(np.abs(x)))):
-            return False
-    return True
-
-
-def _compare_images(own: Path, their: Path, tolerance_rel: float) -> str | None:
-    (a, grid), (b, other_grid) = read_image(own), read_image(their)
-    if not grid.same_as(other_grid):
-        return "grids differ"
-    largest = float(np.max(np.abs(a - b)))
-    limit = tolerance_rel * float(np.max(np.abs(a)))
-    return None if largest <= limit else f"voxels differ by up to {largest:.3g} (allowed {limit:.3g})"
+def differences(results: Path, other: Path) -> Iterator[Finding]:
+    """Tables and images that differ by more than the tolerances, or that only one side has."""
+    for name, texts, deviations in compared(results, other):
+        yield from (Finding(*found) for found in failures(name, texts, deviations))
 
 
 def cohort_sha256(results: Path) -> str:

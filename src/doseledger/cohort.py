@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -149,7 +149,7 @@ class Plan:
     cohort: str
     results: Path
     settings: dict[str, Row]
-    cycles: dict[Key, Cycle]
+    cycles: Mapping[Key, Cycle]
     patients: dict[tuple[str, str], Row]
     limits: tuple[Row, ...]
     base: Path
@@ -165,12 +165,9 @@ class Plan:
         return [c for c in self.cycles.values() if c.scans]
 
     @cached_property
-    def by_patient(self) -> dict[tuple[str, str], list[Cycle]]:
+    def by_patient(self) -> Mapping[tuple[str, str], list[Cycle]]:
         """All administered cycles of each patient, in order."""
-        groups: dict[tuple[str, str], list[Cycle]] = {}
-        for cycle in self.cycles.values():
-            groups.setdefault((cycle.site, cycle.patient), []).append(cycle)
-        return groups
+        return _ByPatient(self.cycles)
 
     def donors(self, site: str, patient: str, cycle: int | str) -> list[Cycle]:
         """Cycles whose curves a cycle with one scan may take the half-lives of, the best one first.
@@ -231,6 +228,25 @@ def _given(cycle: Cycle) -> tuple[str, str] | None:
     """What was given: half-lives of another radiopharmaceutical or nuclide say nothing."""
     row = cycle.administration
     return None if row is None else (row["radiopharmaceutical"], row["nuclide"])
+
+
+class _ByPatient(Mapping[tuple[str, str], list[Cycle]]):
+    """Cycles by patient; those of other patients are not read for it."""
+
+    def __init__(self, cycles: Mapping[Key, Cycle]) -> None:
+        self._cycles = cycles
+        self._keys: dict[tuple[str, str], list[Key]] = {}
+        for key in cycles:
+            self._keys.setdefault(key[:2], []).append(key)
+
+    def __getitem__(self, patient: tuple[str, str]) -> list[Cycle]:
+        return [self._cycles[key] for key in self._keys[patient]]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def cycle_folder(results: str | Path, site: str, patient: str, cycle: int | str) -> Path:

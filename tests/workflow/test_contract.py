@@ -293,7 +293,7 @@ def test_a_defect_is_a_failed_row_with_its_message(tiny: Callable[..., Cohort], 
     assert done.returncode == 1
     row = outcomes(cohort)[("A", "P1", 1, "segment")]
     assert (row["status"], row["code"], row["sentence"]) == ("failed", "RuntimeError", "a defect of the program")
-    assert "Traceback" in (cohort.results / "logs/site-A_sub-P1_ses-c1_segment.log").read_text()
+    assert "Traceback" in (cohort.results / "logs/site-A/sub-P1_ses-c1_segment.log").read_text()
 
 
 def test_a_truncated_stage_is_found_discarded_and_made_again(tiny: Callable[..., Cohort]) -> None:

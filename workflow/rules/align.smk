@@ -8,6 +8,7 @@ rule align:
         f"{CYCLE_LOG}_align.log",
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         version=stage_version("align"),
         settings=PLAN.settings["align"],

@@ -1,26 +1,27 @@
 rule cycles:
     input:
-        cycle_targets(PLAN),
+        lambda w: cycle_targets(PLAN),
 
 
 rule courses:
     input:
-        course_targets(PLAN, available=AVAILABLE),
+        lambda w: course_targets(PLAN, available=AVAILABLE),
 
 
 rule compact:
     input:
-        course=cohort_inputs(PLAN, available=AVAILABLE),
+        course=lambda w: cohort_inputs(PLAN, available=AVAILABLE),
     output:
         directory(f"{RESULTS}/cohort"),
     log:
         f"{RESULTS}/logs/compact.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("compact"),
         settings={},
-        rows={
+        rows=lambda w: {
             "results": RESULTS,
             "planned": PLAN.planned(),
             "phantom_qc": PLAN.phantom_qc,
@@ -61,6 +62,7 @@ rule cohort_page:
         f"{RESULTS}/logs/cohort_page.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("cohort_page"),
         settings={},

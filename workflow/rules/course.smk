@@ -10,9 +10,10 @@ rule course:
             labels={"site": "{site}", "patient": "{patient}"},
         ),
     log:
-        f"{RESULTS}/logs/site-{{site}}_sub-{{patient}}_course.log",
+        f"{RESULTS}/logs/site-{{site}}/sub-{{patient}}_course.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         version=stage_version("course"),
         settings=PLAN.settings["course"],

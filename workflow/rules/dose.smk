@@ -10,6 +10,7 @@ rule dose:
         f"{CYCLE_LOG}_dose.log",
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("dose"),
         settings=PLAN.settings["dose"],

@@ -5,6 +5,7 @@ rule ingest:
         f"{CYCLE_LOG}_ingest.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         version=stage_version("ingest"),
         settings=PLAN.settings["ingest"],

@@ -11,6 +11,7 @@ rule kinetics:
         f"{CYCLE_LOG}_kinetics.log",
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("kinetics"),
         settings=PLAN.settings["kinetics"],

@@ -9,6 +9,7 @@ rule segment:
     threads: 1
     resources:
         mem_mb=lambda w, attempt: segment_mem_mb(PLAN.settings["segment"]) * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
         gpu=0,
     params:
         version=stage_version("segment"),

@@ -49,6 +49,22 @@ def bids(config: ConfigPath, out: Annotated[Path, typer.Argument(help="Folder of
 
 
 @app.command()
+def crate(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the crate, new or empty.")],
+    licence: Annotated[str | None, typer.Option("--license", help="Address of the licence of the tables.")] = None,
+    published: Annotated[str | None, typer.Option(help="Date, instead of that of the newest table.")] = None,
+) -> None:
+    """Write the tables with their provenance as a Workflow Run RO-Crate, without paths and identifiers."""
+    from doseledger.crate import WORKFLOW, write_crate
+
+    if not Path(WORKFLOW).exists():
+        raise typer.BadParameter("start it in the folder of the repository, where the workflow is")
+    tables = write_crate(read_plan(config), Path(), out, licence=licence, published=published)
+    typer.echo(f"{tables} tables: {out}")
+
+
+@app.command()
 def schemas(
     root: Annotated[Path, typer.Option(help="Root of the repository.", exists=True, file_okay=False)] = Path(),
 ) -> None:

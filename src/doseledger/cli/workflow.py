@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from doseledger.cli.app import ConfigPath, app, read_plan
+
+#: Cycles that `status` names per reason.
+EXAMPLES: Final = 5
 
 
 @app.command()
@@ -61,23 +64,36 @@ def _snakemake(command: list[str], log: Any) -> bool:
 
 
 @app.command()
-def status(config: ConfigPath) -> None:
-    """Say how far a cohort is, from disk, with the reasons of what was refused or failed."""
-    from doseledger.audit import progress
+def status(
+    config: ConfigPath,
+    every: Annotated[bool, typer.Option("--all", help="Every refused or failed cycle, not only examples.")] = False,
+) -> None:
+    """Say how far a cohort is, from disk: cycles by state, what is left, and why some were refused or failed."""
+    from doseledger.progress import progress, status_text
 
-    found = progress(read_plan(config))
-    typer.echo(", ".join(f"{count} {state}" for state, count in sorted(found.counts.items())) or "no cycles")
-    for reason in found.reasons:
-        typer.echo(f"{reason.where}: {reason.text}")
+    typer.echo(status_text(progress(read_plan(config)), examples=sys.maxsize if every else EXAMPLES))
+
+
+@app.command()
+def usage(config: ConfigPath) -> None:
+    """Say what finished jobs took, by rule, and what memory and time to ask a scheduler for."""
+    from doseledger.resources import usage_of_rules, usage_text
+
+    typer.echo(usage_text(usage_of_rules(read_plan(config).results)))
 
 
 @app.command()
 def verify(
     results: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     discard: Annotated[bool, typer.Option("--discard", help="Delete damaged stages and what came of them.")] = False,
-    against: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Another results folder.")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(exists=True, file_okay=False, help="Another results folder; repeatable.")
+    ] = None,
 ) -> None:
-    """Check every file of a results folder against its manifest, or two results against each other."""
+    """Check every file of a results folder against its manifest, and results of the same cohort against each other.
+
+    Files are identical, or within the tolerances of rounding, or different.
+    """
     from doseledger import audit
 
     damaged = list(audit.damaged(results))
@@ -88,9 +104,15 @@ def verify(
         for gone in audit.discard(results, folder):
             typer.echo(f"discarded: {gone}")
     typer.echo(f"{len(audit.stage_folders(results))} stages, {problems} damaged")
-    if against is not None:
-        for difference in audit.differences(results, against):
+    if against:
+        typer.echo(f"{'against':40} {'identical':>9} {'within':>6} {'different':>9}  SHA-256 of all tables and images")
+        typer.echo(f"{results!s:40} {'':>9} {'':>6} {'':>9}  {audit.cohort_sha256(results)}")
+    for other in against or []:
+        line, findings = audit.sameness(results, other)
+        typer.echo(f"{other!s:40} {line.identical:9} {line.within:6} {line.different:9}  {line.sha256}")
+        for worst in line.worst:
+            typer.echo(f"  {worst.kind}: {worst.what} by up to {worst.relative:.1e}, {worst.of_allowed:.1e} of allowed")
+        for finding in findings:
             problems += 1
-            typer.echo(f"different: {difference.where}: {difference.text}")
-        typer.echo(f"results {audit.cohort_sha256(results)}\nagainst {audit.cohort_sha256(against)}")
+            typer.echo(f"  different: {finding.where}: {finding.text}")
     raise typer.Exit(1 if problems and not discard else 0)

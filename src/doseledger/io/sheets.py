@@ -5,7 +5,7 @@ every cycle that needs it. Only what leaves no cycle to speak of stops the start
 
 The validated plan is kept in the results folder under a hash of config, sheets and software
 version, so that the many processes of one run (a cluster job parses the workflow twice) read
-plain JSON instead of validating again.
+plain JSON of their own cycle instead of validating all again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import doseledger.data
 from doseledger import __version__
-from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, uses_prior, write_atomically
+from doseledger.cohort import LABEL, Cycle, Key, Plan, Row, claim_results, uses_prior
 from doseledger.errors import (
     AdministrationMissingError,
     DoseledgerError,
@@ -29,6 +29,7 @@ from doseledger.errors import (
     SheetError,
     record,
 )
+from doseledger.io.kept_plan import KeptCycles, keep, read_index
 
 if TYPE_CHECKING:
     from doseledger.io.models import SheetRow
@@ -59,16 +60,15 @@ def load_plan(config: Mapping[str, Any], base: str | Path) -> Plan:
     base = Path(base).resolve()
     settings = {k: v for k, v in config.items() if k not in ("available",)}
     results = (base / str(settings.get("results", ""))).resolve()
-    kept = results / PLANS / f"{_fingerprint(settings, base)}.json"
+    kept = results / PLANS / _fingerprint(settings, base)
     if not kept.exists():
-        data = json.loads(json.dumps(_validate(settings, base)))
+        data = _validate(settings, base)
         claim_results(results, data["cohort"])
         kept.parent.mkdir(exist_ok=True)
-        write_atomically(kept, json.dumps(data))
-    else:
-        data = json.loads(kept.read_text(encoding="utf-8"))
-        claim_results(results, data["cohort"])
-    return _plan(data, results, base)
+        keep(kept, data)
+    index = read_index(kept)
+    claim_results(results, index["cohort"])
+    return _plan(kept, index, results, base)
 
 
 def read_sheet(path: Path, model: type[SheetRow], *, unique: tuple[str, ...] = ()) -> list[Row]:
@@ -101,11 +101,12 @@ def _sheet_paths(settings: Mapping[str, Any], base: Path) -> dict[str, Path]:
     return {k: base / str(v) for k, v in sheets.items() if v is not None} if isinstance(sheets, Mapping) else {}
 
 
-def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
+def _plan(kept: Path, data: Mapping[str, Any], results: Path, base: Path) -> Plan:
     kinetics = data["settings"]["kinetics"]
     persons = {(p["site"], p["patient"]): p for p in data["patients"]}
-    cycles = (
-        Cycle(
+
+    def cycle(c: Row) -> Cycle:
+        return Cycle(
             site=c["site"],
             patient=c["patient"],
             cycle=c["cycle"],
@@ -122,13 +123,12 @@ def _plan(data: Mapping[str, Any], results: Path, base: Path) -> Plan:
             problems=tuple(c["problems"]),
             prior=_own_prior(data["prior"], c) if uses_prior(kinetics, len(c["scans"]), c["curve_models"]) else None,
         )
-        for c in data["cycles"]
-    )
+
     return Plan(
         cohort=data["cohort"],
         results=results,
         settings=data["settings"],
-        cycles={c.key: c for c in cycles},
+        cycles=KeptCycles(kept, data, cycle),
         patients=persons,
         limits=tuple(data["limits"]),
         phantom_qc=tuple(data["phantom_qc"]),

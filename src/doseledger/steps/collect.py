@@ -19,7 +19,7 @@ from doseledger.io.tables import read_rows
 from doseledger.regions import RegionSpec, hard_labels
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.specs import read_specs
-from doseledger.steps.stage import OUTCOME, failure_of, read_outcome
+from doseledger.steps.stage import failure_of, read_outcome
 
 #: Stage that writes a table.
 STAGE_OF_TABLE: Final = {
@@ -119,7 +119,12 @@ def outcome_rows(cycle: FinishedCycle) -> list[Row]:
 
 def whole_outcome(folder: Path) -> Row | None:
     """Outcome of a stage whose latest attempt succeeded and whose files are all there, else None."""
-    return read_outcome(folder) if _trouble(folder) is None and (folder / OUTCOME).exists() else None
+    if failure_of(folder) is not None:
+        return None
+    try:
+        return read_outcome(folder)
+    except StageDamagedError:
+        return None
 
 
 def stage_columns(folder: Path, outcome: Row | None) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import importlib
 import json
 import logging
 import os
+import platform
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -27,11 +29,13 @@ from typing import Any, Final, Protocol
 from doseledger import __version__
 from doseledger.cohort import PARTIAL
 from doseledger.errors import DoseledgerError, StageDamagedError
+from doseledger.steps.usage import measured
 
 OUTCOME: Final = "outcome.json"
 FAILURE: Final = "failure.json"
 #: Folders of an absolute path: the messages of libraries name the machine's, the ledger must not.
 _FOLDERS: Final = re.compile(r"(?<![\w.])/(?:[^\s/'\":;]+/)+")
+_ATTEMPT: Final = re.compile(rf"{PARTIAL}(?P<host>.*)\.(?P<process>\d+)\.\w+$")
 Row = dict[str, Any]
 #: Inputs that are stages of another cycle: named in the outcome, but their settings are not in its chain of settings.
 ASIDE: Final = ("donors",)
@@ -90,20 +94,23 @@ def run(stage: str, snakemake: _Snakemake) -> None:
         name: tuple(Path(p) for p in ([paths] if isinstance(paths, str) else paths))
         for name, paths in snakemake.input.items()
     }
-    _log_to(str(snakemake.log[0]) if snakemake.log else None)
+    log = str(snakemake.log[0]) if snakemake.log else None
+    _log_to(log)
     output = Path(str(snakemake.output[0]))
     settings, rows = dict(snakemake.params.settings), dict(snakemake.params.rows)
     try:
         gpus = int(snakemake.resources.get("gpu", 0))
-        outcome = run_stage(
-            stage,
-            inputs=inputs,
-            output=output,
-            settings=settings,
-            rows=rows,
-            threads=int(snakemake.threads),
-            gpus=gpus,
-        )
+        with measured(stage, log, int(snakemake.threads)) as said:
+            outcome = run_stage(
+                stage,
+                inputs=inputs,
+                output=output,
+                settings=settings,
+                rows=rows,
+                threads=int(snakemake.threads),
+                gpus=gpus,
+            )
+            said["status"] = outcome["status"]
     except Exception:
         logging.getLogger(__name__).exception("%s failed", stage)
         raise
@@ -132,7 +139,8 @@ def run_stage(
         Whatever the stage raised that is not a `DoseledgerError`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{stage}{PARTIAL}", dir=output.parent))
+    # Host and process are in the name, so that `doseledger status` can tell a running job from a killed one.
+    partial = Path(tempfile.mkdtemp(prefix=f".{stage}{PARTIAL}{platform.node()}.{os.getpid()}.", dir=output.parent))
     job = Job(inputs=inputs, out=partial, settings=settings, rows=rows, threads=threads, gpus=gpus)
     try:
         module: StepModule = importlib.import_module(f"doseledger.steps.{stage}")
@@ -236,19 +244,46 @@ def read_outcome(folder: Path, *, hashes: bool = False) -> Row:
     StageDamagedError
         No readable outcome, a file missing, of another size, or (with `hashes`) of other content.
     """
-    try:
-        outcome: Row = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-        files = outcome["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise StageDamagedError(folder, f"no readable {OUTCOME} ({type(error).__name__})") from None
-    for entry in files:
-        path = folder / entry["name"]
-        size = path.stat().st_size if path.is_file() else None
+    outcome = read_status(folder)
+    for entry in outcome["files"]:
+        path = f"{folder}/{entry['name']}"
+        size = _size(path)
         if size != entry["size"]:
             raise StageDamagedError(folder, f"{entry['name']} has {size} bytes instead of {entry['size']}")
-        if hashes and file_sha256(path) != entry["sha256"]:
+        if hashes and file_sha256(Path(path)) != entry["sha256"]:
             raise StageDamagedError(folder, f"the content of {entry['name']} has changed")
     return outcome
+
+
+def _size(path: str) -> int | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def read_status(folder: Path) -> Row:
+    """Outcome of a finished stage as it stands, without a look at the files.
+
+    Raises
+    ------
+    StageDamagedError
+        No readable outcome.
+    """
+    try:
+        with open(f"{folder}/{OUTCOME}", encoding="utf-8") as stream:
+            outcome: Row = json.load(stream)
+        return outcome | {"files": outcome["files"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise StageDamagedError(folder, f"no readable {OUTCOME} ({type(error).__name__})") from None
+
+
+def attempt_of(output: Path) -> tuple[str, int] | None:
+    """Host and process of the latest attempt at a stage that has not been published."""
+    attempts = _attempts(output)
+    match = _ATTEMPT.search(attempts[-1].name) if attempts else None
+    return (match["host"], int(match["process"])) if match else None
 
 
 def failure_of(output: Path) -> Row | None:
@@ -256,7 +291,7 @@ def failure_of(output: Path) -> Row | None:
 
     A success removes what earlier attempts left, so that a failure beside an output is later than it.
     """
-    attempts = sorted(output.parent.glob(f".{output.name}{PARTIAL}*"), key=lambda p: p.stat().st_mtime)
+    attempts = _attempts(output)
     if not attempts:
         return None
     note = attempts[-1] / FAILURE
@@ -267,6 +302,15 @@ def failure_of(output: Path) -> Row | None:
         "sentence": "The job was killed before it could finish: out of memory, out of time, or the machine went down. "
         "Run again; the log of the rule says more.",
     }
+
+
+def _attempts(output: Path) -> list[Path]:
+    try:
+        names = os.listdir(output.parent)
+    except FileNotFoundError:
+        return []
+    prefix = f".{output.name}{PARTIAL}"
+    return sorted((output.parent / n for n in names if n.startswith(prefix)), key=lambda p: p.stat().st_mtime)
 
 
 def settings_sha256(chain: Mapping[str, Any]) -> str:
