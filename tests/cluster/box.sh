@@ -8,4 +8,4 @@ set -euo pipefail
 # An address that is not 127.0.0.1: without one the resolver takes the machine for unconnected and finds no name.
 # shellcheck disable=SC2016
 exec unshare --net --mount --pid --fork --kill-child --mount-proc \
-  bash -c 'ip link set lo up; ip addr add 192.0.2.1/32 dev lo; exec "$@"' box "$@"
+  bash -c 'ip link set lo up; ip addr add 192.0.2.1/32 dev lo; export DOSELEDGER_BOX=1; exec "$@"' box "$@"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,6 +26,9 @@ from doseledger.dose import compute_dose
 from doseledger.errors import DoseledgerError, RecordedError
 from doseledger.io.dicom import open_ct, open_spect, read_ct, read_spect
 from doseledger.io.phantoms import read_phantom_scans
+from doseledger.launch.lock import only_run
+from doseledger.launch.orphans import live_jobs
+from doseledger.launch.room import check_folder
 from doseledger.nuclides import nuclide
 from doseledger.refusals import REFUSALS, refusals_page
 from doseledger.regions import RegionSpec
@@ -222,6 +228,33 @@ def results_foreign() -> None:
     claim_results(Path("results"), "second")
 
 
+def results_in_use() -> None:
+    owner = {"host": "node12", "pid": 4711, "since": "2026-03-02T18:30:00+01:00"}
+    Path("results/.run").mkdir(parents=True)
+    Path("results/.run/owner.json").write_text(json.dumps(owner))
+    with only_run(Path("results"), take_over=False, tell=print):
+        pass
+
+
+def results_not_writable() -> None:
+    # Nothing is read-only to the superuser, who may run the tests.
+    error = OSError(errno.EROFS, "Read-only file system", "results")
+    with patch("tempfile.TemporaryFile", side_effect=error):
+        Path("results").mkdir()
+        check_folder(Path("results"))
+
+
+def disk_full() -> None:
+    with patch("shutil.disk_usage", return_value=SimpleNamespace(free=3_000_000)):
+        check_folder(Path("results"))
+
+
+def jobs_alive() -> None:
+    said = subprocess.CalledProcessError(1, "squeue", stderr="Unable to contact slurm controller\n")
+    with patch("subprocess.run", side_effect=said):
+        live_jobs("doseledger-1")
+
+
 SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     sheet_invalid,
     administration_missing,
@@ -247,6 +280,10 @@ SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     phantom_unusable,
     name_unknown,
     results_foreign,
+    results_in_use,
+    results_not_writable,
+    disk_full,
+    jobs_alive,
 )
 
 BY_CODE: Final = {refusal.code: refusal for refusal in REFUSALS}
@@ -256,7 +293,10 @@ CODES: Final = sorted(
     if isinstance(kind, type) and issubclass(kind, DoseledgerError) and kind not in (DoseledgerError, RecordedError)
 )
 #: What no stage refuses a cycle with.
-OF_COMMANDS: Final = {"phantom_unusable", "name_unknown", "results_foreign"}
+OF_COMMANDS: Final = {
+    *("phantom_unusable", "name_unknown", "results_foreign"),
+    *("results_in_use", "results_not_writable", "disk_full", "jobs_alive"),
+}
 
 
 def test_no_code_lacks_a_scenario_or_an_entry() -> None:
