@@ -5,22 +5,30 @@
 #   --install          apt-get install what is missing
 # Only in a box without a network (box.sh): Slurm listens on all interfaces.
 set -euo pipefail
-folder=${SLURM_TEST_DIR:?}; nodes=3; mem_mb=${SLURM_TEST_MEM_MB:-4000}
-packages=(munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins)
+tools=(munged slurmctld slurmd sbatch ip pgrep)
+packages=(munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins iproute2 procps)
 
-die() { echo "slurm_up: $*" >&2; tail -n 15 "$folder"/log/*.log >&2 2>/dev/null || true; exit 1; }
+missing() { for tool in "${tools[@]}"; do command -v "$tool" >/dev/null || return 0; done; return 1; }
 
 if [ "${1:-}" = --install ]; then
-  command -v munged slurmctld slurmd sbatch sinfo >/dev/null && exit 0
-  apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${packages[@]}" >/dev/null
+  if missing; then
+    apt-get -qq update
+    # No daemon of the packages starts by itself: ours have a configuration and a key of their own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+      printf '#!/bin/sh\nexit 101\n' >$policy
+      chmod +x $policy
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${packages[@]}" >/dev/null
+  fi
   exit 0
 fi
 
+folder=${SLURM_TEST_DIR:?}; nodes=3; mem_mb=${SLURM_TEST_MEM_MB:-4000}
+die() { echo "slurm_up: $*" >&2; tail -n 15 "$folder"/log/*.log >&2 2>/dev/null || true; exit 1; }
 [ "$(id -u)" = 0 ] || die "needs root"
-for tool in munged slurmctld slurmd sbatch; do
-  command -v "$tool" >/dev/null || die "$tool is missing (slurm_up.sh --install installs ${packages[*]})"
-done
+! missing || die "needs ${tools[*]} (slurm_up.sh --install installs ${packages[*]})"
 [ "$(ip -o link | wc -l)" = 1 ] || die "there is a network: start it in box.sh"
 
 mkdir -p "$folder"/{etc,log,run,state}

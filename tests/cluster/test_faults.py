@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_killed_snakemake_leaves_jobs_that_are_not_submitted_again_and_a_second_
     started.wait()
     assert cohort.run_on_slurm().returncode == 2
     os.kill(snakemake, signal.SIGKILL)
-    until("Snakemake is gone", lambda: not Path(f"/proc/{snakemake}/fd/0").exists())
+    until("Snakemake is gone", lambda: not Path(f"/proc/{snakemake}").exists())
     orphans = slurm.alive(first)
     assert [job.state for job in orphans] == ["RUNNING"] * 3
     name = orphans[0].name
@@ -109,9 +110,10 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     jobs = slurm.since(first)
     attempts = {c: sorted((j for j in jobs if j.task.endswith(f"A_P1_{c}")), key=lambda j: j.number) for c in (1, 2, 3)}
     states = {cycle: [job.state for job in found] for cycle, found in attempts.items()}
-    assert states == {
-        cycle: [why, "COMPLETED"] for cycle, why in ((1, "OUT_OF_MEMORY"), (2, "TIMEOUT"), (3, "NODE_FAIL"))
-    }
+    assert states == {cycle: [why, "COMPLETED"] for cycle, why in ((1, "FAILED"), (2, "TIMEOUT"), (3, "NODE_FAIL"))}
+    # Without cgroups Slurm polls the memory, and says FAILED where clusters say OUT_OF_MEMORY.
+    record = (slurm.folder / f"log/slurmd-{attempts[1][0].node}.log").read_text()
+    assert f"StepId={attempts[1][0].number}.0 exceeded memory limit" in record
     assert [job.memory for job in attempts[1]] == ["900M", "1800M"]
     assert attempts[2][1].limit == "20:00"
     assert attempts[3][1].node != victim.node
@@ -216,7 +218,12 @@ def test_a_truncated_stage_fails_what_reads_it_and_is_made_again(
     slurm: Slurm, half_done: MakeCohort, same: Compare
 ) -> None:
     cohort = half_done("dose", (3,))
-    cohort.change_profile(lambda settings: settings.update(retries=0))
+
+    def without_retries_on_a_gpu(settings: dict[str, Any]) -> None:
+        settings["retries"] = 0
+        settings["set-resources"]["kinetics"]["gpu"] = 1
+
+    cohort.change_profile(without_retries_on_a_gpu)
     kept = cohort.stamps(*BEFORE_KINETICS)
     first = slurm.last()
     victim = next(cohort.results.glob("site-A/sub-P1/ses-c3/kinetics/tia_bq_h_per_ml.nii.gz"))
@@ -231,5 +238,10 @@ def test_a_truncated_stage_fails_what_reads_it_and_is_made_again(
     assert again.returncode == 0, again.stdout + again.stderr
     assert cohort.stamps(*BEFORE_KINETICS) == kept
     same(cohort)
+    (on_gpu,) = [job for job in slurm.since(first) if job.task.startswith("rule_kinetics")]
+    # The only node that has a GPU; what was asked for is in the record of the job.
+    assert on_gpu.node == "n1"
+    record = subprocess.run(["scontrol", "show", "job", str(on_gpu.number)], capture_output=True, text=True, check=True)
+    assert "TresPerJob=gres:gpu:1" in record.stdout, record.stdout
     twice = str(done_twice([job for job in slurm.since(first) if "kinetics" in job.task or "dose" in job.task]))
     FAULTS.append(("stage truncated", "what was made before it", "that stage", twice, "same"))

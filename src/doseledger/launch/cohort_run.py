@@ -66,8 +66,6 @@ def run_cohort(
     ResultsInUseError, ResultsNotWritableError, DiskFullError, JobsAliveError
         The run cannot start.
     """
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
     for folder in (plan.results, directory or Path()):
         check_folder(folder)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--profile", profile]
@@ -80,10 +78,11 @@ def run_cohort(
         log.write_bytes(b"")
         if orphans.end_earlier(plan.results, tell):
             run_snakemake([*command, "cycles", "--unlock"], log, lock, tell)
-        command += ["--slurm-jobname-prefix", orphans.new_name(plan.results)]
+        name = orphans.new_name(plan.results)
+        command += ["--slurm-jobname-prefix", name]
         failed = False
         for target in _TARGETS:
-            ended = run_snakemake([*command, *target], log, lock, tell)
+            ended = run_snakemake([*command, *target], log, lock, tell, name=name)
             if ended.stopped:
                 return Ending(failed=True, stopped=True, log=log)
             if ended.status != 0:

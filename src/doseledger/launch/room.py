@@ -15,7 +15,7 @@ LEAST_ROOM_BYTES: Final = 100_000_000
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that a run would fail in.
+    """Make a folder if it is not there; refuse one that a run would fail in.
 
     Raises
     ------
@@ -24,8 +24,9 @@ def check_folder(folder: Path) -> None:
     DiskFullError
         There is less room than `LEAST_ROOM_BYTES`.
     """
-    check_room(folder)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_room(folder)
         with tempfile.TemporaryFile(dir=folder, prefix=".room-") as probe:
             probe.write(b"\0")
     except OSError as error:

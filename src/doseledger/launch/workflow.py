@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,10 @@ class Ended:
     stopped: bool
 
 
-def run_snakemake(command: Sequence[str], log: Path, lock: int, tell: Callable[[str], None]) -> Ended:
-    """Run Snakemake to its end.
+def run_snakemake(
+    command: Sequence[str], log: Path, lock: int, tell: Callable[[str], None], *, name: str = ""
+) -> Ended:
+    """Run Snakemake to its end; its jobs find the run's `name` as ``DOSELEDGER_RUN``.
 
     Its output goes to `log` and not through this process: if this process is killed, Snakemake and its
     jobs can go on writing. It keeps the results folder locked by the inherited descriptor `lock`.
@@ -41,7 +43,7 @@ def run_snakemake(command: Sequence[str], log: Path, lock: int, tell: Callable[[
             command,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "DOSELEDGER_RUN": name},
             pass_fds=(lock,),
             start_new_session=True,
         )
@@ -53,10 +55,6 @@ def run_snakemake(command: Sequence[str], log: Path, lock: int, tell: Callable[[
             time.sleep(_FOLLOW_S)
         excerpt.read(stream)
     return Ended(process.returncode, stopped=bool(passed_on) or process.returncode < 0)
-
-
-def _environment() -> Mapping[str, str]:
-    return os.environ | {"PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
