@@ -163,6 +163,23 @@ def test_the_controller_of_slurm_is_restarted_while_jobs_run(
     FAULTS.append(("slurmctld restarted", "the running job", "nothing", str(done_twice(jobs)), "same"))
 
 
+def test_whoever_interrupts_the_start_command_cancels_its_jobs(
+    slurm: Slurm, half_done: MakeCohort, tmp_path: Path
+) -> None:
+    cohort = half_done("dose", (2,))
+    first, before = slurm.last(), audit.hashes(cohort.results)
+    started = cohort.start(source=patched_source(tmp_path, {"steps/dose.py": (STEP, waiting(tmp_path / "never"))}))
+    until("the job runs", lambda: [j.state for j in slurm.alive(first)] == ["RUNNING"])
+    started.send_signal(signal.SIGTERM)
+    until("the run is over", lambda: started.poll() is not None)
+    until("its job is gone", lambda: not slurm.alive(first))
+    assert started.returncode == 1
+    assert "the same command goes on" in cohort.screen
+    assert [job.state for job in slurm.since(first)] == ["CANCELLED"]
+    assert audit.hashes(cohort.results) == before
+    FAULTS.append(("start command ended (TERM, Ctrl-C)", "finished stages", "running jobs, cancelled", "0", "same"))
+
+
 def test_a_full_disk_stops_the_run_with_a_sentence_and_the_same_command_goes_on(
     slurm: Slurm, half_done: MakeCohort, same: Compare, tmp_path: Path
 ) -> None:

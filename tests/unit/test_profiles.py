@@ -17,7 +17,6 @@ def profile(name: str) -> dict[str, Any]:
 def test_the_profile_of_the_tests_is_the_one_for_clusters_but_for_times_and_sizes() -> None:
     real, test = profile("slurm"), profile("test-cluster")
     own = {"default-resources", "set-resources", "jobs", "latency-wait", "slurm-init-seconds-before-status-checks"}
-    own |= {"slurm-no-account"}
     assert {k: v for k, v in real.items() if k not in own} == {k: v for k, v in test.items() if k not in own}
 
 
