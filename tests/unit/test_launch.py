@@ -60,6 +60,18 @@ def test_a_run_of_another_machine_needs_the_flag(tmp_path: Path) -> None:
     assert "elsewhere" in hold(tmp_path, take_over=True)[0]
 
 
+def test_where_the_file_system_has_no_locks_the_note_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with only_run(tmp_path, take_over=False, tell=print), pytest.raises(ResultsInUseError, match="--take-over"):
+        hold(tmp_path)
+    assert hold(tmp_path) == []
+
+
 def test_a_child_that_outlives_the_start_command_holds_the_lock(tmp_path: Path) -> None:
     with only_run(tmp_path, take_over=False, tell=print) as lock:
         child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))

@@ -49,19 +49,25 @@ def only_run(results: Path, *, take_over: bool, tell: Callable[[str], None]) -> 
     folder = run_folder(results)
     folder.mkdir(exist_ok=True)
     note = folder / _OWNER
+    locked = True
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _in_use(results, _owner(note), "another run holds the results folder") from None
+        except OSError:
+            # A file system without locks: the note is all there is.
+            locked = False
         before = _owner(note)
         if before:
-            if before["host"] != socket.gethostname() and not take_over:
+            here = before["host"] == socket.gethostname()
+            if not (here and locked) and not take_over:
+                whose = "here" if here else "of another machine"
                 raise _in_use(
                     results,
                     before,
-                    "a run of another machine has not ended, or was killed",
+                    f"a run {whose} has not ended, or was killed",
                     remedy="If that process is gone, start again with --take-over.",
                 )
             tell(f"the run of {_words(before)} did not end by itself; this one takes over")
