@@ -47,9 +47,8 @@ DETERMINISTIC_ENVIRONMENT: Final = {
     ),
 }
 
-#: Memory of a segment job, MB: contours, and models by their voxels (TotalSegmentator at 6, 3 and 1.5 mm). Slurm
-#: without cgroups adds up what processes share: it counted 5.0 GB for the demo's network at 6 mm.
-SEGMENT_MEM_MB: Final = {"contours": 2000, "fastest": 6000, "fast": 7000, "default": 16000}
+#: Memory of a segment job, MB: contours, and models by their voxels (TotalSegmentator at 6, 3 and 1.5 mm).
+SEGMENT_MEM_MB: Final = {"contours": 2000, "fastest": 4000, "fast": 7000, "default": 16000}
 
 #: Labels of sites and patients: safe in paths, in BIDS names and in every shell.
 LABEL: Final = re.compile(r"[A-Za-z0-9]+")
