@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint real truth kernels bench bench-dose bench-scale bench-cluster golden lock schemas clean
+.PHONY: help setup demo test test-cluster lint real truth kernels bench bench-dose bench-scale bench-cluster golden lock schemas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,6 +12,7 @@ REAL := $(DATA)/lu177_spect_umich
 help:
 	@echo "make demo    all set-up, then a virtual three-site cohort from DICOM to the cohort page"
 	@echo "make test    all set-up, then the test suite"
+	@echo "make test-cluster  the start command on a Slurm of its own, with faults (root on Debian 12)"
 	@echo "make real    two real scans of one patient (data not in the repository)"
 	@echo "make lint    the static checks of make test alone"
 	@echo "make lock    resolve envs/lock.txt again    make schemas  write the generated files again"
@@ -41,6 +42,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
+
+# Slurm's packages are installed where they are missing; its daemons live in a box without a network.
+test-cluster: $(INSTALLED)
+	tests/cluster/slurm_up.sh --install
+	timeout --kill-after 30 1800 tests/cluster/box.sh $(BIN)/python -m pytest tests/cluster
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

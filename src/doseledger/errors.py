@@ -7,6 +7,7 @@ is a defect or a lack of resources and ends as ``failed``.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -249,6 +250,35 @@ class IdentifyingError(DoseledgerError):
 class SubmissionError(DoseledgerError):
     code = "submission_invalid"
     remedy = "Ask the site for a new submission; nothing was merged."
+
+
+class ResultsInUseError(DoseledgerError):
+    code = "results_in_use"
+    remedy = "Wait for its end, or end that process (kill -INT): it cancels its jobs."
+
+
+class ResultsNotWritableError(DoseledgerError):
+    code = "results_not_writable"
+    remedy = "Get the right to write there, or set another folder (config results)."
+
+
+class DiskFullError(DoseledgerError):
+    code = "disk_full"
+    remedy = "Make room, then run again: what is finished stays."
+
+
+class JobsAliveError(DoseledgerError):
+    code = "jobs_alive"
+    remedy = "Start where squeue answers, or look at these jobs (scontrol show job), then run again."
+
+
+def of_writing(error: OSError) -> DoseledgerError | None:
+    """What a folder that cannot be written to means to the user; None if the error is something else."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError("the disk is full", path=error.filename, value=error.strerror)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return ResultsNotWritableError("nothing can be written there", path=error.filename, value=error.strerror)
+    return None
 
 
 class StageDamagedError(Exception):

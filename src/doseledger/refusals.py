@@ -268,6 +268,37 @@ REFUSALS: Final = (
         "the archive is damaged or no zip archive (file site.zip; found 'BadZipFile'). Ask the site for a new "
         "submission; nothing was merged.",
     ),
+    Refusal(
+        errors.ResultsInUseError,
+        "Another run of the same results folder has not ended. One on the same machine that was killed is taken over"
+        " without asking; of one on another machine that cannot be known.",
+        ("run",),
+        "a run of another machine has not ended, or was killed (file results; found 'process 4711 on node12 since "
+        "2026-03-02T18:30:00+01:00'). If that process is gone, start again with --take-over.",
+    ),
+    Refusal(
+        errors.ResultsNotWritableError,
+        "Nothing can be written to the results folder, or where Snakemake keeps its records.",
+        ("run",),
+        "nothing can be written there (file results; found 'Read-only file system'). Get the right to write there, "
+        "or set another folder (config results).",
+    ),
+    Refusal(
+        errors.DiskFullError,
+        "The disk of the results folder is full: before a run, or after jobs failed. `doseledger check` says "
+        "beforehand how much a cohort may take.",
+        ("run",),
+        "the disk is full (file results; found '3 MB free'; expected 'at least 100 MB'). Make room, then run again: "
+        "what is finished stays.",
+    ),
+    Refusal(
+        errors.JobsAliveError,
+        "Slurm jobs of a run that was killed may be alive, and cannot be asked for or do not end. The same work is "
+        "never submitted beside them.",
+        ("run",),
+        "Slurm does not say whether jobs of an earlier run are alive (found 'squeue: Unable to contact slurm "
+        "controller'). Start where squeue answers, or look at these jobs (scontrol show job), then run again.",
+    ),
 )
 
 _HEAD: Final = """\

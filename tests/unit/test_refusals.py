@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -25,6 +28,9 @@ from doseledger.io.dicom import open_ct, open_spect, read_ct, read_spect
 from doseledger.io.phantoms import read_phantom_scans
 from doseledger.io.priors import read_prior
 from doseledger.io.tables import table
+from doseledger.launch.lock import only_run
+from doseledger.launch.orphans import live_jobs
+from doseledger.launch.room import check_folder
 from doseledger.merge import merge
 from doseledger.nuclides import nuclide
 from doseledger.refusals import REFUSALS, refusals_page
@@ -242,6 +248,33 @@ def submission_invalid() -> None:
     merge([Path("site.zip")], Path("cohort"))
 
 
+def results_in_use() -> None:
+    owner = {"host": "node12", "pid": 4711, "since": "2026-03-02T18:30:00+01:00"}
+    Path("results/.run").mkdir(parents=True)
+    Path("results/.run/owner.json").write_text(json.dumps(owner))
+    with only_run(Path("results"), take_over=False, tell=print):
+        pass
+
+
+def results_not_writable() -> None:
+    # Nothing is read-only to the superuser, who may run the tests.
+    error = OSError(errno.EROFS, "Read-only file system", "results")
+    with patch("tempfile.TemporaryFile", side_effect=error):
+        Path("results").mkdir()
+        check_folder(Path("results"))
+
+
+def disk_full() -> None:
+    with patch("shutil.disk_usage", return_value=SimpleNamespace(free=3_000_000)):
+        check_folder(Path("results"))
+
+
+def jobs_alive() -> None:
+    said = subprocess.CalledProcessError(1, "squeue", stderr="Unable to contact slurm controller\n")
+    with patch("subprocess.run", side_effect=said):
+        live_jobs("doseledger-1")
+
+
 SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     sheet_invalid,
     administration_missing,
@@ -270,6 +303,10 @@ SCENARIOS: Final[tuple[Callable[[], None], ...]] = (
     results_foreign,
     identifying_content,
     submission_invalid,
+    results_in_use,
+    results_not_writable,
+    disk_full,
+    jobs_alive,
 )
 
 BY_CODE: Final = {refusal.code: refusal for refusal in REFUSALS}
@@ -280,11 +317,8 @@ CODES: Final = sorted(
 )
 #: What no stage refuses a cycle with.
 OF_COMMANDS: Final = {
-    "phantom_unusable",
-    "name_unknown",
-    "results_foreign",
-    "identifying_content",
-    "submission_invalid",
+    *("phantom_unusable", "name_unknown", "results_foreign", "identifying_content", "submission_invalid"),
+    *("results_in_use", "results_not_writable", "disk_full", "jobs_alive"),
 }
 COMMANDS: Final = {"camera", "run", "simulate", "compare", "submit", "merge", "import-results"}
 

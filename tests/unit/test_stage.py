@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -85,6 +86,28 @@ def test_anything_else_is_raised_and_leaves_a_note(define: Callable[..., None], 
         run_stage("one", inputs={}, output=tmp_path / "one", settings={}, rows=KEY)
     assert not (tmp_path / "one").exists()
     assert failure_of(tmp_path / "one") == {"code": "ZeroDivisionError", "sentence": "a defect"}
+
+
+def test_a_full_disk_leaves_no_half_note(
+    define: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write_half(path: Path, data: object) -> None:
+        path.write_text("{")
+        raise full
+
+    def step(job: Job) -> None:
+        raise full
+
+    define("one", step)
+    monkeypatch.setattr(wrapper, "write_json", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        run_stage("one", inputs={}, output=tmp_path / "one", settings={}, rows={})
+    failure = failure_of(tmp_path / "one")
+    assert failure is not None
+    assert failure["code"] == "killed"
+    assert "disk full" in failure["sentence"]
 
 
 def test_a_later_success_clears_the_notes(define: Callable[..., None], tmp_path: Path) -> None:

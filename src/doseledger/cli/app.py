@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from doseledger import __version__
 from doseledger.cohort import Plan
-from doseledger.errors import DoseledgerError
+from doseledger.errors import DoseledgerError, of_writing
 
 NOTICE: Final = "Research software. Not a medical device."
 
@@ -67,6 +67,9 @@ def read_plan(config: Path) -> Plan:
     try:
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         return load_plan(settings if isinstance(settings, dict) else {}, config_folder([config]))
-    except (DoseledgerError, yaml.YAMLError) as error:
+    except (DoseledgerError, yaml.YAMLError, OSError) as error:
+        if isinstance(error, OSError):
+            # The plan is kept in the results folder.
+            raise (of_writing(error) or error) from None
         typer.echo(f"{config}: {error}", err=True)
         raise typer.Exit(2) from None

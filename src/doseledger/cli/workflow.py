@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -19,48 +17,38 @@ EXAMPLES: Final = 5
 @app.command()
 def run(
     config: ConfigPath,
-    cores: Annotated[str, typer.Option(help="Number of cores, or all.")] = "all",
+    cores: Annotated[str | None, typer.Option(help="Number of cores, or all; default: as the profile says.")] = None,
     profile: Annotated[str, typer.Option(help="Folder with a Snakemake profile.")] = "profiles/local",
     directory: Annotated[Path | None, typer.Option(help="Where Snakemake keeps its records.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Start although a run of another machine has not ended.")
+    ] = False,
 ) -> None:
     """Run the cohort to its end: every cycle that can be had, then tables and pages of what is there.
 
-    The exit status is 0 when no job failed (a refused cycle is a result), else 1.
+    The exit status is 0 when no job failed (a refused cycle is a result), else 1; 2 when the run could not start.
     """
+    from doseledger.launch import run_cohort
+
     plan = read_plan(config)
     snakefile = Path("Snakefile")
     if not snakefile.exists():
         raise typer.BadParameter("start it in the folder of the repository, where the Snakefile is")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--profile", profile]
-    command += ["--configfile", str(config), "--cores", cores]
-    command += ["--directory", str(directory)] if directory else []
-    log = plan.results / "logs" / "workflow.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as stream:
-        # First all that can be had; then courses of the cycles that are there; then what the cohort has.
-        failed = _snakemake([*command, "cycles"], stream)
-        for target in ("courses", "cohort"):
-            failed |= _snakemake([*command, target, "--config", "available=true"], stream)
-    if failed:
-        typer.echo(f"Jobs failed: see `doseledger status {config}` and {log}")
-    raise typer.Exit(1 if failed else 0)
-
-
-def _snakemake(command: list[str], log: Any) -> bool:
-    """Run Snakemake and say whether it failed; its words go to the log, stages and progress to the screen."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    ending = run_cohort(
+        plan,
+        config,
+        snakefile=snakefile,
+        profile=profile,
+        cores=cores,
+        directory=directory,
+        take_over=take_over,
+        tell=typer.echo,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        log.write(line)
-        if (
-            line.startswith("stage ")
-            or "steps (" in line
-            or line.startswith(("Error", "WorkflowError", "LockException"))
-        ):
-            typer.echo(line.rstrip())
-    return process.wait() != 0
+    if ending.stopped:
+        typer.echo(f"Snakemake was ended before the cohort was through: the same command goes on. Log: {ending.log}")
+    elif ending.failed:
+        typer.echo(f"Jobs failed: see `doseledger status {config}` and {ending.log}")
+    raise typer.Exit(1 if ending.failed else 0)
 
 
 @app.command()

@@ -164,8 +164,7 @@ def run_stage(
         outcome["files"] = _manifest(partial)
         write_json(partial / OUTCOME, outcome)
     except BaseException as error:
-        sentence = _FOLDERS.sub("", str(error))
-        write_json(partial / FAILURE, {"code": type(error).__name__, "sentence": sentence})
+        _note_failure(partial / FAILURE, error)
         raise
     _publish(partial, output, stage)
     logging.getLogger(__name__).info("%s %s: %s", stage, outcome["status"], outcome["sentence"] or job.where)
@@ -179,6 +178,14 @@ def _takes_refused(module: StepModule, name: str) -> bool:
 
 def _is_refused(outcome: Row) -> bool:
     return bool(outcome["status"] == "refused")
+
+
+def _note_failure(note: Path, error: BaseException) -> None:
+    try:
+        write_json(note, {"code": type(error).__name__, "sentence": _FOLDERS.sub("", str(error))})
+    except OSError:
+        # A full disk has no room for the note either; half of one must not be read.
+        note.unlink(missing_ok=True)
 
 
 def _attempt(module: StepModule, stage: str, job: Job) -> Row:
@@ -299,7 +306,8 @@ def failure_of(output: Path) -> Row | None:
         return dict(json.loads(note.read_text(encoding="utf-8")))
     return {
         "code": "killed",
-        "sentence": "The job was killed before it could finish: out of memory, out of time, or the machine went down. "
+        "sentence": "The job was killed before it could finish: out of memory, out of time, the disk full, "
+        "or the machine gone. "
         "Run again; the log of the rule says more.",
     }
 
