@@ -54,7 +54,7 @@ rule cohort_page:
     output:
         report(
             directory(f"{RESULTS}/cohort_page"),
-            htmlindex="index.html",
+            patterns=["{page}.html"],
             caption="../report/cohort_page.rst",
             category="Cohort",
         ),

@@ -4,7 +4,7 @@ rule course:
     output:
         report(
             directory(f"{PATIENT}/course"),
-            htmlindex="index.html",
+            patterns=["{page}.html"],
             caption="../report/patient_page.rst",
             category="Patients",
             labels={"site": "{site}", "patient": "{patient}"},
