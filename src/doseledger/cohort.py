@@ -26,6 +26,8 @@ Key = tuple[str, str, int]
 CYCLE_STAGES: Final = ("ingest", "segment", "align", "kinetics", "dose")
 PATIENT_STAGE: Final = "course"
 COHORT_STAGES: Final = ("compact", "compare", "cohort_page", "population")
+#: Not made by a run of the cohort.
+ON_REQUEST: Final = ("population",)
 #: Stage of a cycle with one scan that takes the curves of other cycles.
 DONOR_STAGE: Final = "kinetics"
 #: Methods for one scan that read the prior, at least where they have nothing better.

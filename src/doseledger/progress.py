@@ -19,6 +19,7 @@ from doseledger.cohort import (
     COHORT_FOLDERS,
     COHORT_STAGES,
     CYCLE_STAGES,
+    ON_REQUEST,
     PARTIAL,
     PATIENT_STAGE,
     Cycle,
@@ -107,7 +108,8 @@ def progress(plan: Plan) -> Progress:
             reason = _failure(plan.results, (site, patient, 0), (PATIENT_STAGE,), names)
             reasons += [reason] if reason else []
     above = _names(plan.results)
-    jobs.update(s for s, folder in zip(COHORT_STAGES, COHORT_FOLDERS, strict=True) if folder not in above)
+    missing = (s for s, folder in zip(COHORT_STAGES, COHORT_FOLDERS, strict=True) if folder not in above)
+    jobs.update(stage for stage in missing if stage not in ON_REQUEST)
     return Progress(states, tuple(reasons), Rest(jobs, _medians(plan.results / "logs", jobs), running))
 
 

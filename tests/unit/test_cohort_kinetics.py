@@ -114,11 +114,19 @@ def test_a_prior_is_learnt_from_cycles_with_several_scans_alone(cohort: Plan, tm
 
 
 def test_what_teaches_nothing() -> None:
-    row: Row = {"n_timepoints": 4, "prior_sha256": None, "flags": [], "tia_mbq_h": 1.0, "data_origin": "virtual"}
+    row: Row = {
+        "region": "liver",
+        "n_timepoints": 4,
+        "prior_sha256": None,
+        "flags": [],
+        "tia_mbq_h": 1.0,
+        "data_origin": "virtual",
+    }
     assert why_left_out(row, mixed=False) is None
     assert why_left_out(row, mixed=True) == "virtual among patients"
     assert why_left_out(row | {"data_origin": "patient"}, mixed=True) is None
     assert why_left_out(row | {"n_timepoints": 1}, mixed=False) == "one scan"
+    assert why_left_out(row | {"region": "blood"}, mixed=False) == "of blood samples"
     assert why_left_out(row | {"flags": ["extrapolated", "low"]}, mixed=False) == "mostly extrapolated"
     assert why_left_out(row | {"prior_sha256": "f"}, mixed=False) == "a prior took part"
     with pytest.raises(PriorError, match="nothing can be learnt"):

@@ -47,7 +47,11 @@ def results(tmp_path: Path) -> Path:
             "ingest": {"acquisition": [key | {"time_point": 1, "time_h": 4.0}]},
             "segment": {"region": regions},
             "align": {},
-            "kinetics": {"region_activity": [regions[0] | {"weights_sha256": None}][:0], "curve": []},
+            "kinetics": {
+                "region_activity": [regions[0] | {"weights_sha256": None}][:0],
+                "curve": [],
+                "blood_sample": [],
+            },
             "dose": {"organ_dose": doses, "dvh": []},
         }
         for name in CYCLE_STAGES:
@@ -105,7 +109,7 @@ def test_every_table_says_where_its_rows_come_from(results: Path, tmp_path: Path
     tables = {
         p.parts[-3] for p in (tmp_path / "out").rglob("*.parquet") if compact.PROVENANCE in pq.read_metadata(p).metadata
     }
-    assert tables == {*SCHEMAS} - {"stage_outcome", "phantom_qc"}
+    assert tables == {*SCHEMAS} - {"stage_outcome", "phantom_qc", "quarantine"}
 
 
 def test_a_part_with_another_content_moves_the_hash_of_the_parts(results: Path, tmp_path: Path) -> None:

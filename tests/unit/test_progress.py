@@ -94,7 +94,9 @@ def test_the_rest_is_what_is_missing_times_the_median(plan: Plan) -> None:
     finish(plan, "P4", CYCLE_STAGES[:4])
     attempt(plan, "P5", "ingest", host="other", process=1)
     rest = progress(plan).rest
-    assert rest.jobs == {"dose": 2, "course": 3, "compact": 1, "cohort_page": 1} | dict.fromkeys(CYCLE_STAGES[:4], 1)
+    assert rest.jobs == {"dose": 2, "course": 3, "compact": 1, "compare": 1, "cohort_page": 1} | dict.fromkeys(
+        CYCLE_STAGES[:4], 1
+    )
     assert rest.hours is None
     assert "no estimate before the first" in status_text(progress(plan), examples=1)
     logs = plan.results / "logs" / "site-A"
@@ -104,8 +106,8 @@ def test_the_rest_is_what_is_missing_times_the_median(plan: Plan) -> None:
             record(logs / f"sub-P{number}_{stage}", Usage(stage, "ok", 1, wall_s, 1.0, 100.0))
         record(logs / f"sub-P9_{stage}", Usage(stage, "refused", 1, 0.1, 0.1, 50.0))
     assert progress(plan).rest.hours == pytest.approx(10 * 0.1)
-    assert "11 jobs" in status_text(progress(plan), examples=1)
-    assert "(without cohort_page); 1.0 h with the 1 that run now" in status_text(progress(plan), examples=1)
+    assert "12 jobs" in status_text(progress(plan), examples=1)
+    assert "(without compare, cohort_page); 1.0 h with the 1 that run now" in status_text(progress(plan), examples=1)
 
 
 def record(path: Path, usage: Usage) -> None:

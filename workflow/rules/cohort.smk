@@ -39,6 +39,7 @@ rule compare:
         f"{RESULTS}/logs/compare.log",
     resources:
         mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("compare"),
         settings={},
@@ -86,6 +87,7 @@ rule population:
         f"{RESULTS}/logs/population.log",
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         version=stage_version("population"),
         settings={},

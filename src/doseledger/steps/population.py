@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from doseledger.cohort import Row
+from doseledger.dose.marrow import BLOOD
 from doseledger.errors import PriorError, QuantityError
 from doseledger.io.priors import write_prior
 from doseledger.kinetics import Cycle, PopulationPrior, class_of, learn
@@ -98,6 +99,8 @@ def learn_prior(
 
 def why_left_out(curve: Row, *, mixed: bool) -> str | None:
     """Why a chosen curve teaches nothing; None if it does."""
+    if curve["region"] == BLOOD:
+        return "of blood samples"
     if curve["n_timepoints"] < LEAST_SCANS:
         return "one scan"
     if curve["prior_sha256"] is not None:
