@@ -43,7 +43,8 @@ RULES: Final[dict[str, Rule]] = {
          "marrow_method", "curve_source", "mass_source", "partial_volume_method", "curve_model", "dose_engine",
          "method", "model", "parameter_names", "status", "cumulative_status", "limit_quantity", "appearance",
          "code", "stage", "origin_stage", "review_status", "outline_modality", "flags", "data_origin", "body_names",
-         "phantom", "sensitivity_basis", "decay_correction_in_header", "source", "source_table", "reason", "column"),
+         "phantom", "sensitivity_basis", "decay_correction_in_header", "source", "source_table", "reason",
+         "column", "matrix"),
         "name",
     ),
     **dict.fromkeys(
