@@ -284,10 +284,22 @@ def test_the_posterior_is_that_of_a_fine_grid() -> None:
 
 
 def test_no_rate_is_below_decay(learnt: RegionPrior) -> None:
-    rising = fit_curve([24.0, 168.0], [50.0, 60.0], half_life_h=HALF_LIFE_H, prior=learnt)
-    assert min(rising.parameters[2:]) >= SLOWEST_PER_H
-    assert np.all(np.isfinite(rising.parameters))
-    assert np.isfinite(rising.u_tia_mbq_h)
+    """Decay alone leaves 53.5 % after six days; 60 % are seen."""
+    slow = fit_curve([24.0, 168.0], [50.0, 30.0], half_life_h=HALF_LIFE_H, prior=learnt)
+    assert min(slow.parameters[2:]) >= SLOWEST_PER_H
+    assert slow.effective_half_life_h > 100.0
+    assert slow.tia_interval_mbq_h[0] < slow.tia_mbq_h < slow.tia_interval_mbq_h[1]
+
+
+def test_scans_that_no_patient_could_have_give_no_curve() -> None:
+    """Rising by 60 % between 24 and 168 h, known to 0.1 %: better no number than that of a single node."""
+    prior = certain("bi", (0.01, 0.035, 0.4), sd=0.3)
+    fit = fit_curve([24.0, 168.0], [50.0, 80.0], half_life_h=HALF_LIFE_H, u_activity_mbq=[0.05, 0.08], prior=prior)
+    assert (fit.status, fit.has_curve) == ("not_converged", False)
+    vague = fit_curve([24.0, 168.0], [50.0, 80.0], half_life_h=HALF_LIFE_H, u_activity_mbq=[5.0, 8.0], prior=prior)
+    assert vague.has_curve
+    # Two degrees of conflict, one scan against the other, and the prior against both.
+    assert vague.chi2 > 10.0
 
 
 def test_models_are_compared_with_the_population_beside_them(learnt: RegionPrior) -> None:

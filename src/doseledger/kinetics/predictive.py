@@ -36,12 +36,19 @@ POPULATION: Final = "population"
 POSTERIOR_NODES: Final = 4096
 #: Where several scans speak, nodes lie wider than the normal posterior by this factor.
 WIDENED: Final = 1.25
+#: So many effective nodes are enough; with fewer, the nodes follow the better ones, at most so often.
+ENOUGH_NODES: Final = 400.0
+RECENTRED: Final = 6
+#: With fewer than this there is no result: what the scans say is beyond what the population does.
+FEWEST_NODES: Final = 50.0
+#: Share of the former spread that nodes keep when they follow.
+TRACE: Final = 1e-3
 #: Two-sided 95 %.
 TAILS: Final = (0.025, 0.975)
 
 
 def fit_population(samples: Samples, prior: RegionPrior) -> CurveFit:
-    """The posterior curve of one or more scans.
+    """The posterior curve of one or more scans; none if the scans contradict all that the population does.
 
     The curve has the mean posterior parameters and the estimated integral. `u_tia_mbq_h` is the TIA times the width of
     the interval in ln TIA over 2 * 1.96.
@@ -49,6 +56,8 @@ def fit_population(samples: Samples, prior: RegionPrior) -> CurveFit:
     if not np.any(samples.activity_mbq > 0):
         return CurveFit.without_result(POPULATION, "not_converged")
     found = _posterior(samples, prior)
+    if found.effective_nodes < FEWEST_NODES:
+        return CurveFit.without_result(POPULATION, "not_converged")
     ln_tia = found.ln_amplitude + np.log(found.shape.integral())
     tia = exp(_clipped(float(found.weight @ ln_tia)))
     low, high = _quantiles(ln_tia + found.ln_amplitude_sd * found.amplitude_z, found.interval_weight)
@@ -57,13 +66,9 @@ def fit_population(samples: Samples, prior: RegionPrior) -> CurveFit:
     amplitudes = tia / float(curve.integral()) * curve.weights
     rates = curve.rates if curve.uptake is None else np.append(curve.rates, curve.uptake)
     last_h = float(samples.times_h[-1])
-    data, inverse_u = samples.activity_mbq / samples.u_activity_mbq, 1.0 / samples.u_activity_mbq
-    chi2 = chi2_of(
-        LogShape(prior.model, (found.weight @ found.x)[None, None], samples.decay_constant_per_h),
-        samples.times_h[None],
-        data[None],
-        inverse_u[None],
-    )
+    times, data, inverse_u = _weighted(samples)
+    middle = LogShape(prior.model, (found.weight @ found.x)[None, None], samples.decay_constant_per_h)
+    chi2 = chi2_of(middle, times[None], data[None], inverse_u[None])
     dof = samples.times_h.size - 1
     return CurveFit(
         model=POPULATION,
@@ -97,6 +102,11 @@ class _Posterior:
     ln_amplitude_sd: Array
     amplitude_z: Array
 
+    @property
+    def effective_nodes(self) -> float:
+        """How many nodes of equal weight would be as good, for the estimate or the interval."""
+        return float(min(1.0 / np.square(w).sum() for w in (self.weight, self.interval_weight)))
+
     def covariance(self) -> Array:
         """Of amplitudes and rates, to first order in the logarithms: exp(x) itself may have no variance."""
         rates = self.shape.rates if self.shape.uptake is None else np.c_[self.shape.rates, self.shape.uptake]
@@ -111,53 +121,79 @@ class _Posterior:
 
 
 def _posterior(samples: Samples, prior: RegionPrior) -> _Posterior:
-    times, data, inverse_u = (
-        values[None]
-        for values in (samples.times_h, samples.activity_mbq / samples.u_activity_mbq, 1.0 / samples.u_activity_mbq)
-    )
+    centre, spread = prior.mu, _positive(prior.predictive_covariance)
+    if samples.times_h.size == 1:
+        # The likelihood is the same for all shapes: nodes of the prior itself.
+        return _drawn(samples, prior, centre, spread)
+    centre, spread = _approached(samples, prior)
+    found = _drawn(samples, prior, centre, WIDENED**2 * spread)
+    for _ in range(RECENTRED):
+        if found.effective_nodes >= ENOUGH_NODES:
+            break
+        # The nodes have missed the posterior: they follow the better ones among them.
+        better = np.sqrt(found.interval_weight + found.weight)
+        better /= better.sum()
+        centre = better @ found.x
+        off = found.x - centre
+        spread = _positive(np.einsum("m,mi,mj->ij", better, off, off) + TRACE * spread)
+        found = _drawn(samples, prior, centre, WIDENED**2 * spread)
+    return found
 
-    def shapes(x: Array) -> LogShape:
-        return LogShape(prior.model, x, samples.decay_constant_per_h)
 
-    mean, covariance = prior.mu, _positive(prior.predictive_covariance)
-    precision = np.linalg.inv(covariance)
-    centre, spread, widened = mean, covariance, 1.0
-    if samples.times_h.size > 1:
-        widened = WIDENED
-        p, q = np.zeros((1, *covariance.shape)), np.zeros((1, mean.size))
-        # The last power again, until the nodes lie where the posterior is.
-        for power in (*powers(1), 1.0, 1.0):
-            factors = Factors(centre[None], spread[None], p, q)
-            p, q = factors.renewed(lambda x: chi2_of(shapes(x), times, data, inverse_u), power)
-            spread = np.linalg.inv(precision + p[0])
-            centre = spread @ (precision @ mean + q[0])
-    size, freedom = mean.size, prior.degrees_of_freedom
+def _approached(samples: Samples, prior: RegionPrior) -> tuple[Array, Array]:
+    """Mean and covariance of the normal distribution that is nearest to the posterior."""
+    times, data, inverse_u = (values[None] for values in _weighted(samples))
+
+    def chi2(x: Array) -> Array:
+        return chi2_of(LogShape(prior.model, x, samples.decay_constant_per_h), times, data, inverse_u)
+
+    mean, spread = prior.mu, _positive(prior.predictive_covariance)
+    precision, centre = np.linalg.inv(spread), mean
+    p, q = np.zeros((1, *spread.shape)), np.zeros((1, mean.size))
+    # The last power again, until the nodes lie where the posterior is.
+    for power in (*powers(1), 1.0, 1.0):
+        p, q = Factors(centre[None], spread[None], p, q).renewed(chi2, power)
+        spread = np.linalg.inv(precision + p[0])
+        centre = spread @ (precision @ mean + q[0])
+    return centre, np.asarray(0.5 * (spread + spread.T))
+
+
+def _drawn(samples: Samples, prior: RegionPrior, centre: Array, spread: Array) -> _Posterior:
+    """Nodes of a t distribution, weighted as those of the posterior."""
+    times, data, inverse_u = _weighted(samples)
+    size, freedom = centre.size, prior.degrees_of_freedom
     z = normal_nodes(POSTERIOR_NODES, size + 2)
     scale = np.sqrt(2.0 * gammaincinv(freedom / 2.0, uniform_nodes(POSTERIOR_NODES, size + 2)[:, size]) / freedom)
     y = z[:, :size] / scale[:, None]
-    x = centre + widened * y @ np.linalg.cholesky(spread).T
-    square = np.einsum("md,de,me->m", x - mean, precision, x - mean)
-    drawn = -0.5 * (freedom + size) * np.log1p(np.square(y).sum(axis=1) / freedom)
-    likelihood = np.zeros(POSTERIOR_NODES)
-    if samples.times_h.size > 1:
-        likelihood = -0.5 * chi2_of(shapes(x[None]), times, data, inverse_u)[0]
-    shape = shapes(x)
-    basis = shape.at(np.broadcast_to(samples.times_h, (POSTERIOR_NODES, samples.times_h.size))) * inverse_u
+    x = centre + y @ np.linalg.cholesky(spread).T
+    precision = np.linalg.inv(_positive(prior.predictive_covariance))
+    square = np.einsum("md,de,me->m", x - prior.mu, precision, x - prior.mu)
+    ln_drawn = -0.5 * (freedom + size) * np.log1p(np.square(y).sum(axis=1) / freedom)
+    shape = LogShape(prior.model, x, samples.decay_constant_per_h)
+    basis = shape.at(np.broadcast_to(times, (POSTERIOR_NODES, times.size))) * inverse_u
     norm = np.square(basis).sum(axis=1)
-    amplitude = basis @ data[0] / norm
+    amplitude = basis @ data / norm
+    ln = -ln_drawn
+    if times.size > 1:
+        ln = ln - 0.5 * np.square(data - amplitude[:, None] * basis).sum(axis=1)
     return _Posterior(
         x=x,
         shape=shape,
-        weight=_weights(likelihood - 0.5 * square - drawn),
-        interval_weight=_weights(likelihood - 0.5 * (freedom + size) * np.log1p(square / freedom) - drawn),
+        weight=_weights(ln - 0.5 * square),
+        interval_weight=_weights(ln - 0.5 * (freedom + size) * np.log1p(square / freedom)),
         ln_amplitude=np.log(amplitude),
         ln_amplitude_sd=1.0 / (amplitude * np.sqrt(norm)),
         amplitude_z=z[:, size + 1],
     )
 
 
+def _weighted(samples: Samples) -> tuple[Array, Array, Array]:
+    inverse_u = 1.0 / samples.u_activity_mbq
+    return samples.times_h, samples.activity_mbq * inverse_u, inverse_u
+
+
 def _positive(covariance: Array) -> Array:
-    """The covariance with at least a trace of spread: a prior may know a parameter exactly."""
+    """The covariance with at least a trace of spread: a prior may know a parameter exactly, and nodes may coincide."""
     return np.asarray(covariance + 1e-9 * np.eye(covariance.shape[0]))
 
 
