@@ -13,10 +13,10 @@ import pytest
 from doseledger.errors import QuantityError
 from doseledger.io.prior_rows import prior_of, prior_row
 from doseledger.io.tables import SCHEMAS, write_rows
-from doseledger.kinetics import PopulationPrior, RegionPrior, fit_curve, single_time_point
+from doseledger.kinetics import CurveFit, PopulationPrior, RegionPrior, fit_curve, single_time_point
 from doseledger.kinetics.own_cycle import BETWEEN_CYCLES_LN_SD, EarlierCurve, from_other_cycle
 from doseledger.report import methods
-from doseledger.steps import kinetics
+from doseledger.steps import few_scans, kinetics
 from doseledger.steps.few_scans import donor_curves
 from doseledger.steps.stage import Job
 
@@ -208,3 +208,20 @@ def test_the_page_says_on_what_a_dose_of_one_scan_rests() -> None:
     text = dict(methods.paragraphs({name: [] for name in SCHEMAS} | {"curve": rows}))["Curves"]
     assert "the curve of another cycle of the patient, scaled to the scan in 1 region curve" in text
     assert "Prior: cycle 1, half-life 51.6 h and mine (file 0123456789ab)." in text
+
+
+def test_scans_that_contradict_the_population_stand_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def contradicted(*args: Any, **options: Any) -> CurveFit:
+        return CurveFit.without_result("population", "not_converged")
+
+    monkeypatch.setattr(few_scans, "fit_curve", contradicted)
+    two, flags = fitted(job(two="population"), {1: 90.0, 2: 20.0})
+    assert (two.chosen.model, two.chosen.prior) == ("mono", None)
+    assert "no_population_value" in flags
+    alone = few_scans.single_time_point
+    monkeypatch.setattr(
+        few_scans, "single_time_point", lambda *a, **o: contradicted() if o.get("method") else alone(*a, **o)
+    )
+    one, flags = fitted(job("population"), {1: 90.0})
+    assert one.chosen.model == "hanscheid"
+    assert "no_population_value" in flags

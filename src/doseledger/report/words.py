@@ -53,7 +53,7 @@ FLAGS: Final[dict[str, str]] = {
     "half_life_of_own_cycle": "half-lives of another cycle of the patient",
     "population_prior": "the population took part in the curve of two scans",
     "no_own_cycle": "no other cycle of the patient has a curve of this region that can be relied on",
-    "no_population_value": "no population value for this region",
+    "no_population_value": "no population value for this region, or scans that contradict it",
     "dose_implausible": "dose per activity far from published values: check the units",
     "unmapped_structures": "structures in the set that the region sheet does not name",
     "no_activity": "no activity measured",

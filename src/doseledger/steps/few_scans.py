@@ -78,8 +78,9 @@ def one_scan(
             time_h, activity_mbq, half_life_h=half_life_h, donor=donors[region], u_activity_mbq=u_mbq
         )
     entry = population_entry(job, region)
+    hanscheid = single_time_point(time_h, activity_mbq, half_life_h=half_life_h, u_activity_mbq=u_mbq)
     if method == HANSCHEID or entry is None:
-        return single_time_point(time_h, activity_mbq, half_life_h=half_life_h, u_activity_mbq=u_mbq)
+        return hanscheid
     fit = single_time_point(
         time_h,
         activity_mbq,
@@ -88,7 +89,7 @@ def one_scan(
         prior=entry,
         u_activity_mbq=u_mbq,
     )
-    return replace(fit, prior=job.rows["prior"]["name"])
+    return replace(fit, prior=job.rows["prior"]["name"]) if fit.has_curve else hanscheid
 
 
 def one_scan_flags(job: Job, region: str, fit: CurveFit) -> list[str]:
@@ -110,7 +111,10 @@ def two_scans(
     u_mbq: NDArray[np.float64],
     half_life_h: float,
 ) -> CurveFit | None:
-    """The curve of a region from two activities and the prior; None where the prior has no part."""
+    """The curve of a region from two activities and the prior; None where the prior has no part.
+
+    It has none where it does not know the region, and where the scans contradict all that it knows.
+    """
     entry = population_entry(job, region) if wants_prior(job, region, times_h.size) else None
     if entry is None:
         return None
