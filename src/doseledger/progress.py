@@ -215,7 +215,8 @@ def _rest(rest: Rest) -> str:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1.0 else f"{60.0 * hours:.0f} min"
+    minutes = 60.0 * hours
+    return f"{hours:.1f} h" if hours >= 1.0 else f"{minutes:.0f} min" if minutes >= 1.0 else "less than 1 min"
 
 
 def _reasons(reasons: tuple[Reason, ...], examples: int) -> list[str]:

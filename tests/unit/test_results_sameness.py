@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from doseledger.sameness import (
+    FARTHEST_OUTLIER,
+    LABELS_MOVED,
+    OUTLIERS,
+    TOLERANCES,
+    compare_images,
+    compare_tables,
+    failures,
+    kind_of_column,
+)
 from doseledger.geometry import Grid
 from doseledger.io.nifti import write_image
 from doseledger.io.tables import SCHEMAS, write_rows
-from doseledger.sameness import LABELS_MOVED, TOLERANCES, compare_images, compare_tables, failures, kind_of_column
 
 KEY = {"site": "A", "patient": "P1", "cycle": 1}
 GRID = Grid((30, 30, 30), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
@@ -66,6 +75,14 @@ def test_rounding_and_what_is_of_the_bits_alone_pass(tmp_path: Path, changed: di
     assert found(tmp_path, "organ_dose", doses(), doses(**changed)) == []
 
 
+def test_doses_may_differ_by_what_two_monte_carlo_runs_do(tmp_path: Path) -> None:
+    own, their = doses(mc_sd_rel=1e-3), doses(mc_sd_rel=1e-3, absorbed_dose_gy=4.0 * (1 + 7e-3))
+    assert found(tmp_path, "organ_dose", own, their) == []
+    (tmp_path / "more").mkdir()
+    (text,) = found(tmp_path / "more", "organ_dose", own, doses(mc_sd_rel=1e-3, absorbed_dose_gy=4.0 * (1 + 9e-3)))
+    assert "absorbed_dose_gy differs by up to 0.0089" in text
+
+
 def test_a_number_near_zero_is_held_against_the_size_of_its_column(tmp_path: Path) -> None:
     own, their = doses(extrapolated_fraction=1e-14), doses(extrapolated_fraction=-3e-14)
     assert found(tmp_path, "organ_dose", own, their) == []
@@ -99,7 +116,7 @@ def test_the_largest_deviation_is_known_even_where_it_is_allowed(tmp_path: Path)
 
 def test_every_column_of_reals_has_a_kind() -> None:
     kinds = {kind_of_column(table, field.name) for table, schema in SCHEMAS.items() for field in schema}
-    assert kinds == {"value", "fit", "monte_carlo"}
+    assert kinds == {"value", "fit", "monte_carlo", "monte_carlo_sum", "voxel_noise", "spread"}
     assert kind_of_column("curve", "u_tia_mbq_h") == "value"
     assert kind_of_column("organ_dose", "absorbed_dose_gy") == "monte_carlo"
     assert kind_of_column("organ_dose", "tia_mbq_h") == "value"
@@ -117,11 +134,14 @@ def images(folder: Path, name: str, change: float, voxels: int = 1) -> list[str]
 
 
 def test_images_are_held_against_their_largest_voxel(tmp_path: Path) -> None:
-    limit = 2.0 * TOLERANCES["image"].floor
-    assert images(tmp_path / "a", "tia.nii.gz", 0.5 * limit) == []
-    (text,) = images(tmp_path / "b", "tia.nii.gz", 2.0 * limit)
+    limit, few = 2.0 * TOLERANCES["image"].floor, int(OUTLIERS * np.prod(GRID.shape))
+    assert images(tmp_path / "a", "tia.nii.gz", 0.5 * limit, 2 * few) == []
+    assert images(tmp_path / "b", "tia.nii.gz", 2.0 * limit, few) == []
+    (text,) = images(tmp_path / "c", "tia.nii.gz", 2.0 * limit, 2 * few)
     assert "voxel 0 0 0" in text
-    assert images(tmp_path / "c", "dose_gy_pmc.nii.gz", 2.0 * limit) == []
+    assert images(tmp_path / "d", "tia.nii.gz", 2.2 * FARTHEST_OUTLIER) != []
+    assert images(tmp_path / "e", "dose_gy_pmc.nii.gz", 0.13, 2 * few) == []
+    assert images(tmp_path / "f", "dose_gy_pmc.nii.gz", 0.15) != []
 
 
 def test_labels_may_move_in_a_few_voxels_only(tmp_path: Path) -> None:
