@@ -21,7 +21,7 @@ from doseledger.cli import app
 from doseledger.errors import ForeignResultsError, SubmissionError
 from doseledger.io import archive, submission
 from doseledger.io.row_checks import REASONS
-from doseledger.io.submission import table_bytes
+from doseledger.io.submission import read_submission, table_bytes
 from doseledger.io.tables import SCHEMA_VERSION, SCHEMAS
 from doseledger.merge import RECORD, merge, write_page
 from doseledger.steps.cohort_page import read_cohort_table
@@ -310,8 +310,11 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch
     def never(*_: object) -> bytes:
         raise AssertionError("it was opened")
 
-    monkeypatch.setattr(archive, "_content", never)
     _refused(bomb, "grows too much")
+    # Here, where it can be seen, and not in a process of its own.
+    monkeypatch.setattr(archive, "_content", never)
+    with pytest.raises(SubmissionError, match="grows too much"):
+        read_submission(bomb)
 
 
 def test_the_size_that_an_archive_declares_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +323,8 @@ def test_the_size_that_an_archive_declares_is_not_believed(tmp_path: Path, monke
     # Within the ratio, but more than all of it together may have.
     content = np.random.default_rng(1).integers(0, 255, 800_000, np.uint8).tobytes()
     path = _archive(tmp_path / "large.zip", ("index.html", content), ("submission.json", content), pack=True)
-    _refused(path, "too large")
+    with pytest.raises(SubmissionError, match="too large"):
+        read_submission(path)
 
 
 def test_links_duplicates_and_many_entries_are_refused(tmp_path: Path) -> None:
