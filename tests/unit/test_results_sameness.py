@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from doseledger.geometry import Grid
+from doseledger.io.nifti import write_image
+from doseledger.io.tables import SCHEMAS, write_rows
 from doseledger.sameness import (
     FARTHEST_OUTLIER,
     LABELS_MOVED,
@@ -18,9 +21,6 @@ from doseledger.sameness import (
     failures,
     kind_of_column,
 )
-from doseledger.geometry import Grid
-from doseledger.io.nifti import write_image
-from doseledger.io.tables import SCHEMAS, write_rows
 
 KEY = {"site": "A", "patient": "P1", "cycle": 1}
 GRID = Grid((30, 30, 30), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
