@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from math import log
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -224,6 +229,30 @@ def test_neither_threads_nor_places_in_a_block_change_a_bit(model: str) -> None:
     part = fit_voxels(images[..., 11:], TIMES_H, half_life_h=HALF_LIFE_H, model=model)
     assert np.array_equal(one.tia, two.tia)
     assert np.array_equal(one.tia[..., 11:], part.tia)
+
+
+#: What a process of another instruction set is asked for: the TIA of the voxels in a file.
+_ELSEWHERE = """
+import sys
+import numpy as np
+from doseledger.kinetics import fit_voxels
+data = np.load(sys.argv[1])
+fit = fit_voxels(data["images"], data["times_h"], half_life_h=float(data["half_life_h"]), model=str(data["model"]))
+np.save(sys.argv[2], fit.tia)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86")
+@pytest.mark.parametrize("model", ["mono_uptake", "bi"])
+def test_the_instruction_set_changes_no_bit(model: str, tmp_path: Path) -> None:
+    """SSE2 alone in another process, and what this processor or the environment has in this one."""
+    images = curves(TIMES_H, 2 * KERNEL_BLOCK + 7, sd_rel=0.1)
+    np.savez(tmp_path / "in.npz", images=images, times_h=TIMES_H, half_life_h=HALF_LIFE_H, model=model)
+    command = [sys.executable, "-c", _ELSEWHERE, str(tmp_path / "in.npz"), str(tmp_path / "out.npy")]
+    generic = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run(command, check=True, env=os.environ | generic)
+    own = fit_voxels(images, TIMES_H, half_life_h=HALF_LIFE_H, model=model)
+    assert np.array_equal(own.tia, np.load(tmp_path / "out.npy"))
 
 
 def test_threads_are_given_back() -> None:

@@ -3,7 +3,8 @@
 The scan times are the same in all voxels, so the shapes are tabulated once on a grid of rates: a voxel
 needs a few products with the table to find its best node, and some steps from there. Every block has the
 same length and is padded: whether a voxel is computed in the vectorised part of a loop can then not
-depend on its place, and the numbers are the same for any number of threads.
+depend on its place, and the numbers are the same for any number of threads. Nothing is compiled with
+fast math: every operation is rounded as written, so that they are the same for any instruction set.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ INDEPENDENT: Final = 1e-6
 _F = np.float32
 
 
-@nb.njit(inline="always", fastmath=True)
+@nb.njit(inline="always")
 def _exp(x):  # type: ignore[no-untyped-def]
     """exp(x) to 2e-7 for x <= 0: plain arithmetic, which the compiler vectorises."""
     x = max(x, _F(-87.0))
@@ -39,7 +40,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@nb.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
+@nb.njit(parallel=True, error_model="numpy", cache=True)
 def fit_one(data, times, uptake, nodes, table, amplitude, rate):  # type: ignore[no-untyped-def]
     """Best a >= 0 and l of a (exp(-l t) - uptake) in every voxel, l between the first and last node.
 
@@ -111,7 +112,7 @@ def fit_one(data, times, uptake, nodes, table, amplitude, rate):  # type: ignore
             amplitude[0, start + v] = max(p[v] / q[v], _F(0.0)) if score[v] > 0 else _F(0.0)
 
 
-@nb.njit(inline="always", fastmath=True, error_model="numpy")
+@nb.njit(inline="always", error_model="numpy")
 def _best_pair(y, table, overlap, first, second):  # type: ignore[no-untyped-def]
     """Nodes of the pair that explains most of each voxel, with amplitudes that are not negative."""
     size, scans = table.shape
@@ -136,7 +137,7 @@ def _best_pair(y, table, overlap, first, second):  # type: ignore[no-untyped-def
                 second[v] = np.int32(j) if better else second[v]
 
 
-@nb.njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
+@nb.njit(parallel=True, error_model="numpy", cache=True)
 def fit_two(data, times, uptake, nodes, table, amplitude, rate):  # type: ignore[no-untyped-def]
     """Best a_i >= 0 and rates l_1, l_2 of sum_i a_i (exp(-l_i t) - uptake); arguments as for `fit_one`.
 
