@@ -38,6 +38,11 @@ def edit_cell(sheet: Path, patient: str, column: str, value: str) -> None:
     write_sheet(sheet, rows)
 
 
+def drop_rows(sheet: Path, patient: str) -> None:
+    lines = [line for line in sheet.read_text().splitlines() if f"\t{patient}\t" not in line]
+    sheet.write_text("\n".join(lines) + "\n")
+
+
 def write_sheet(sheet: Path, rows: list[dict[str, str]]) -> None:
     with sheet.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), delimiter="\t", lineterminator="\n")
@@ -65,9 +70,7 @@ def no_units(cycle: Path, sheets: Path, patient: str) -> None:
 
 
 def no_administration(cycle: Path, sheets: Path, patient: str) -> None:
-    sheet = sheets / "administrations.tsv"
-    lines = [line for line in sheet.read_text().splitlines() if f"\t{patient}\t" not in line]
-    sheet.write_text("\n".join(lines) + "\n")
+    drop_rows(sheets / "administrations.tsv", patient)
 
 
 def missing_slice(cycle: Path, sheets: Path, patient: str) -> None:
@@ -83,6 +86,8 @@ def unequal_slices(cycle: Path, sheets: Path, patient: str) -> None:
 
 def late_injection(cycle: Path, sheets: Path, patient: str) -> None:
     edit_cell(sheets / "administrations.tsv", patient, "injection_start", "2031-01-01T09:00:00")
+    # Samples before the injection would be found first.
+    drop_rows(sheets / "blood_samples.tsv", patient)
 
 
 def two_patients(cycle: Path, sheets: Path, patient: str) -> None:

@@ -234,7 +234,7 @@ def test_a_changed_blood_sample_recomputes_the_curves_and_doses_of_its_cycle(mic
     config = micro.config.with_name("blood.yaml")
     config.write_text(micro.config.read_text().replace("blood_samples.tsv", str(other)))
     planned = Cohort(micro.folder, config).planned()
-    assert planned == {"kinetics": 1, "dose": 1, "course": 1, "compact": 1, "cohort_page": 1, "all": 1}
+    assert planned == {"kinetics": 1, "dose": 1, "course": 1, "compact": 1, "compare": 1, "cohort_page": 1, "all": 1}
 
 
 def test_a_decision_of_the_review_recomputes_its_own_cycle_from_the_masks_on(micro: Cohort, tmp_path: Path) -> None:

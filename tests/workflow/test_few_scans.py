@@ -85,6 +85,8 @@ def test_one_scan_takes_another_cycle_and_a_new_prior_computes_that_cycle_again(
         assert {"single_time_point", "half_life_of_own_cycle"} <= set(own[region]["flags"])
         assert own[region]["prior_sha256"] is None
     doses = [r for r in read_cohort_table(cohort.results / "cohort", "organ_dose") if r["cycle"] == 1]
+    # Red marrow by blood has the curve of the samples.
+    doses = [r for r in doses if r["marrow_method"] != "blood"]
     assert {r["curve_model"] for r in doses} == {"own_cycle"}
     assert all("half_life_of_own_cycle" in r["flags"] for r in doses)
     assert cohort.planned() == {}
