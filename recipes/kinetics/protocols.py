@@ -10,6 +10,7 @@ each. Prints the tables of docs/protocols.md; all numbers are in the files besid
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ NOISE_REL: Final = 0.05
 REGIONS: Final = ("kidney_left", "kidney_right", "liver", "lesion_1")
 
 
-def cycles() -> list[FullCycle]:
+def cycles(regions: Collection[str] = REGIONS) -> list[FullCycle]:
     found = []
     for letter in SITES:
         site = site_named(letter)
@@ -44,7 +45,7 @@ def cycles() -> list[FullCycle]:
                 rng = stream(SEED, "protocols", letter, patient.label, number)
                 times = np.array(TIMES_H) + np.clip(0.1 * np.array(TIMES_H), 0.0, 2.0) * rng.uniform(-1.0, 1.0, 5)
                 for organ, curve in cycle.curves.items():
-                    if organ not in REGIONS:
+                    if organ not in regions:
                         continue
                     true = np.array([curve.activity_mbq(t) for t in times])
                     seen = true * (1.0 + NOISE_REL * rng.standard_normal(times.size))

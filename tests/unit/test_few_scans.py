@@ -166,6 +166,14 @@ def test_without_a_population_value_it_is_haenscheid_with_a_flag() -> None:
     assert "no_population_value" not in fitted(job("hanscheid"), {1: 90.0}, "spleen")[1]
 
 
+def test_a_radiopharmaceutical_that_the_prior_does_not_know_has_haenscheid_with_a_flag() -> None:
+    own = job("population")
+    own.rows["prior"]["entries"] = []
+    models, flags = fitted(own, {1: 90.0})
+    assert models.chosen.model == "hanscheid"
+    assert {"half_life_assumed", "no_population_value"} <= set(flags)
+
+
 def test_the_sheet_names_the_method_of_a_region() -> None:
     own = job("hanscheid", single_time_point="madsen")
     models, flags = fitted(own, {1: 90.0})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.integrate import quad
 from scipy.optimize import curve_fit
 
 from doseledger.errors import QuantityError, UnknownNameError
@@ -326,12 +327,41 @@ def test_madsen_with_a_prior_slower_than_decay_is_at_the_bound() -> None:
     assert (fit.status, fit.parameters[1]) == ("at_bound", SLOWEST_PER_H)
 
 
-def test_the_uncertainty_of_one_scan_is_that_of_activity_and_method() -> None:
-    stated = single_time_point(96.0, 100.0, half_life_h=HALF_LIFE_H, u_activity_mbq=20.0)
-    assert stated.u_tia_mbq_h / stated.tia_mbq_h == pytest.approx(np.hypot(0.10, 0.20))
-    assert stated.status == "saturated"
+@pytest.mark.parametrize(
+    ("time_h", "half_life_h", "shortest_h"), [(24.0, HALF_LIFE_H, 8.5), (96.0, HALF_LIFE_H, 8.5), (24.0, 64.0, 7.873)]
+)
+def test_the_uncertainty_of_one_scan_is_that_of_activity_and_a_half_life_that_nobody_knows(
+    time_h: float, half_life_h: float, shortest_h: float
+) -> None:
+    def error(ln_half_life: float) -> float:
+        u = time_h / exp(ln_half_life)
+        return log(2.0 * u * 2.0**-u)
+
+    ends = log(shortest_h), log(half_life_h)
+    square = quad(lambda x: error(x) ** 2, *ends)[0] / (ends[1] - ends[0])
+    fit = single_time_point(time_h, 100.0, half_life_h=half_life_h, u_activity_mbq=20.0)
+    assert fit.u_tia_mbq_h / fit.tia_mbq_h == pytest.approx(np.hypot(square**0.5, 0.20), rel=1e-3)
+    assert fit.status == "saturated"
+
+
+def test_one_scan_that_says_nothing_leaves_all_positive_numbers() -> None:
     vague = single_time_point(96.0, 1.0, half_life_h=HALF_LIFE_H, u_activity_mbq=1e6)
     assert vague.tia_interval_mbq_h == (0.0, inf)
+
+
+@pytest.mark.parametrize("time_h", [4.0, 24.0, 48.0, 96.0, 200.0])
+def test_the_interval_of_haenscheid_holds_95_percent_of_half_lives_that_nobody_knows(time_h: float) -> None:
+    """A tail of 2.5 % on each side; noise and half-life are combined in quadrature, which is not exact."""
+    rng = np.random.default_rng(7)
+    half_lives = np.exp(rng.uniform(log(8.5), log(HALF_LIFE_H), 4000))
+    seen = 100.0 * 2.0 ** (-time_h / half_lives) * np.exp(0.05 * rng.standard_normal(half_lives.size))
+    one = single_time_point(time_h, 1.0, half_life_h=HALF_LIFE_H)
+    low, high = (seen * end for end in one.tia_interval_mbq_h)
+    true = 100.0 * half_lives / log(2.0)
+    assert 0.93 < np.mean((low <= true) & (true <= high)) < 0.98
+    # Too low by much, too high by little.
+    assert one.tia_mbq_h / one.tia_interval_mbq_h[0] < 1.13
+    assert one.tia_interval_mbq_h[1] / one.tia_mbq_h > 3.0
 
 
 # Bad input ----------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import yaml
 
 from doseledger.cohort import CYCLE_STAGES, stage_folder
 from doseledger.dose.marrow import RED_MARROW
+from doseledger.io.priors import default_prior
 from doseledger.io.sheets import load_plan
 from doseledger.io.tables import read_rows
 from doseledger.kinetics import UptakePrior, fit_curve
-from doseledger.kinetics.single import HANSCHEID_RELATIVE_UNCERTAINTY
+from doseledger.kinetics.single import hanscheid_errors
 from doseledger.phantom import simulate
 from doseledger.statistics.sampling import SAMPLES, stream
 from doseledger.steps.layout import PRIORS, UNCERTAINTY
@@ -60,7 +61,7 @@ def test_correction_for_blur_makes_noise_larger() -> None:
 
 
 def test_one_scan_has_the_uncertainty_of_its_method() -> None:
-    u = float(np.hypot(HANSCHEID_RELATIVE_UNCERTAINTY, 0.05))
+    u = float(np.hypot(hanscheid_errors(48.0, HALF_LIFE_H)[0], 0.05))
     one = MeasuredCurve((48.0,), (50.0,), 0.05, HALF_LIFE_H, "hanscheid", 7000.0, 7000.0 * u, None, by_method=True)
     assert spread(one, count=20_000) == pytest.approx(u, rel=0.03)
 
@@ -108,3 +109,24 @@ def test_the_check_is_a_sidecar_and_moves_no_number(single_scan: tuple[Path, Pat
     )
     assert before == after
     assert not any(FLAG in row["flags"] for row in primary.values())
+
+
+def test_one_scan_takes_the_prior_that_ships_and_says_where_it_has_none(single_scan: tuple[Path, Path]) -> None:
+    """The default of a config that names neither method nor prior."""
+    dose, _ = single_scan
+    curves = {row["region"]: row for row in read_rows(dose.parent / "kinetics", "curve") if row["chosen"]}
+    sha256 = default_prior().sha256
+    doses = {row["region"]: row for row in read_rows(dose, "organ_dose") if row["is_primary"]}
+    for region in ("kidney_left", "liver", "spleen"):
+        assert (curves[region]["model"], curves[region]["prior_sha256"]) == ("population", sha256)
+        assert "half_life_of_population" in curves[region]["flags"]
+        assert doses[region]["prior_sha256"] == sha256
+        # The dose has the ends of the curve's own interval in it, and is no narrower on either side.
+        for end, reach in (("low", -1.0), ("high", 1.0)):
+            own = np.log(curves[region][f"tia_{end}_mbq_h"] / curves[region]["tia_mbq_h"])
+            assert (
+                reach * np.log(doses[region][f"dose_{end}_gy"] / doses[region]["absorbed_dose_gy"]) > reach * own > 0.0
+            )
+    lesion = curves["lesion_1"]
+    assert (lesion["model"], lesion["prior_sha256"]) == ("hanscheid", None)
+    assert {"half_life_assumed", "no_population_value"} <= set(lesion["flags"])

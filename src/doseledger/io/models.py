@@ -466,9 +466,9 @@ class Kinetics(_Section):
 
     model: Literal["auto"] | CurveModelName = Field("auto", description="auto: what so many scans can tell")
     single_time_point: SingleMethod = Field(
-        "hanscheid",
+        "population",
         description="One scan; madsen and population: with the prior; own_cycle: with the curve of another cycle of "
-        "the patient, else population",
+        "the patient, else population; what the prior does not have: hanscheid",
     )
     two_time_points: Literal["mono", "population"] = Field(
         "mono", description="Two scans; mono: through both; population: with the prior, maximum a posteriori"

@@ -12,8 +12,8 @@ a abiraterone about above absent absorbed acid acids activity adenocarcinoma adj
 allowed alpha amino and antibiotic antiemetic arginine at ate b background band beam before below beta between biopsy by
 bladder blood body bone borderline bowel brain breast bronchial cabazitaxel cancer capecitabine carcinoid carcinoma
 carried castration cell cells chemotherapy chest chromogranin cm colon contours cooling crpc cycle cycles d day days
-dexamethasone diagnosis disease docetaxel dose doses dotanoc dotatate dotatoc duct duodenum early ebrt ectopic enzalutamide
-everolimus external factors fasting feeding fluid fluids for foregut from functional functioning furosemide g gastric
+dexamethasone diagnosis disease docetaxel dose doses dotanoc dotatate dotatoc duct duodenum early ebrt ectopic
+enzalutamide everolimus external factors fasting feeding fluid fluids for foregut from functional functioning furosemide g gastric
 gastrinoma gbq gep gland glands glucagonoma grade gross gy h hepatic high hindgut hormone hydration hypertension i
 ileal ileum in infusion insulinoma intestine intravenous iodine is islet ivf jejunum kg kidney kidneys l lanreotide
 left lesion lesions line liver local low lower lu lu177 lung lutetium lymph lysine malignant mantle marrow mcrpc mean

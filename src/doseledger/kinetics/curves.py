@@ -63,7 +63,8 @@ class CurveFit:
         Square, in the order of `parameters`; empty where it is not defined.
     tia_mbq_h, u_tia_mbq_h, tia_interval_mbq_h
         Time-integrated activity from mid-injection to infinity, its standard uncertainty and 95 %
-        interval (log-symmetric; by profile likelihood when the rate is at its bound).
+        interval (log-symmetric; by profile likelihood when the rate is at its bound; by quantiles with Haenscheid's
+        approximation and with the prior of a population).
     effective_half_life_h
         Of the terminal phase; for a single time point the one that the method assumes.
     uptake_half_life_h
@@ -189,6 +190,12 @@ def status_of(*, at_bound: bool, rate_open: bool, dof: int) -> Status:
 def log_symmetric_interval(value: float, u_value: float) -> tuple[float, float]:
     """95 % interval of a positive quantity: value * exp(+-1.96 u/value)."""
     exponent = Z95 * u_value / value
-    if exponent > LARGEST_EXPONENT:
-        return (0.0, inf)
-    return (value / exp(exponent), value * exp(exponent))
+    return log_interval(value, exponent, exponent)
+
+
+def log_interval(value: float, down: float, up: float) -> tuple[float, float]:
+    """Interval of a positive quantity from the distances of its ends in the logarithm."""
+    return (
+        value / exp(down) if down <= LARGEST_EXPONENT else 0.0,
+        value * exp(up) if up <= LARGEST_EXPONENT else inf,
+    )

@@ -9,14 +9,18 @@ from typing import Final
 import numpy as np
 
 from doseledger.errors import QuantityError, UnknownNameError
-from doseledger.kinetics.curves import CurveFit, check_samples, log_symmetric_interval
+from doseledger.kinetics.curves import Z95, CurveFit, check_samples, log_interval, log_symmetric_interval
 from doseledger.kinetics.predictive import POPULATION, fit_population
 from doseledger.kinetics.priors import RegionPrior
 
-#: Relative standard uncertainty of the approximation itself (Haenscheid 2018, doi
-#: 10.2967/jnumed.117.193706). Estimate over truth is 2u 2^-u with u = t/T_eff: within -11 % and
-#: +6 % for u from 0.75 to 2.5. Taken as one standard deviation, because u itself is not seen.
-HANSCHEID_RELATIVE_UNCERTAINTY: Final = 0.10
+#: Shortest effective half-life of 177Lu that a scan is thought to have seen where no population is asked: the least of
+#: 37 kidneys under PSMA-617, whose median is 35.5 h (AAPM 2026, paper 2620; data/SOURCE.md). One of 20 marrows was
+#: reported with less (5.9 h).
+SHORTEST_EFFECTIVE_H: Final = 8.5
+#: The same without the decay of 177Lu: what clears a nuclide of another half-life.
+SHORTEST_BIOLOGICAL_H: Final = 1.0 / (1.0 / SHORTEST_EFFECTIVE_H - 1.0 / 159.528)
+#: Half-lives at which the error of the approximation is taken, evenly in their logarithm.
+_HALF_LIVES: Final = 2000
 
 METHODS: Final = ("hanscheid", "madsen", POPULATION)
 
@@ -60,6 +64,9 @@ def single_time_point(
     physical decay alone, A(t) exp(l t) / l: there the curve is at its bound. ``population``: the
     posterior of the population's curves (`predictive`).
 
+    The 95 % interval of ``hanscheid`` reaches further up than down (`hanscheid_errors`), that of ``madsen`` is
+    symmetric in ln TIA.
+
     Parameters
     ----------
     prior
@@ -80,6 +87,12 @@ def single_time_point(
     >>> fit = single_time_point(50.0, 100.0, half_life_h=159.528)
     >>> round(fit.tia_mbq_h, 3) == round(200.0 * 50.0 / log(2.0), 3)
     True
+
+    It says little of scans that were not: a TIA within -11 and +305 % of the estimate.
+
+    >>> low, high = fit.tia_interval_mbq_h
+    >>> round(low / fit.tia_mbq_h - 1.0, 2), round(high / fit.tia_mbq_h - 1.0, 2)
+    (-0.11, 3.05)
     """
     if method not in METHODS:
         raise UnknownNameError("the single-time-point method is not known", value=method, expected=METHODS)
@@ -105,11 +118,14 @@ def single_time_point(
     rate = max(rate, slowest)
     amplitude = activity_mbq * exp(rate * time_h)
     tia = amplitude / rate
+    u_activity_rel = float(samples.u_activity_mbq[0]) / activity_mbq
     if method == "madsen" and prior:
-        u_method_rel = abs(rate * time_h - 1.0) * prior.ln_sd
+        u_tia = tia * hypot(abs(rate * time_h - 1.0) * prior.ln_sd, u_activity_rel)
+        interval = log_symmetric_interval(tia, u_tia)
     else:
-        u_method_rel = HANSCHEID_RELATIVE_UNCERTAINTY
-    u_tia = tia * hypot(u_method_rel, float(samples.u_activity_mbq[0]) / activity_mbq)
+        rms, too_high, too_low = hanscheid_errors(time_h, half_life_h)
+        u_tia = tia * hypot(rms, u_activity_rel)
+        interval = log_interval(tia, hypot(too_high, Z95 * u_activity_rel), hypot(too_low, Z95 * u_activity_rel))
     return CurveFit(
         model=method,
         parameters=(amplitude, rate),
@@ -117,7 +133,7 @@ def single_time_point(
         covariance=np.empty((0, 0)),
         tia_mbq_h=tia,
         u_tia_mbq_h=u_tia,
-        tia_interval_mbq_h=log_symmetric_interval(tia, u_tia),
+        tia_interval_mbq_h=interval,
         effective_half_life_h=log(2.0) / rate,
         uptake_half_life_h=None,
         extrapolated_fraction=exp(-rate * time_h),
@@ -127,3 +143,43 @@ def single_time_point(
         dof=0,
         status="at_bound" if at_bound else "saturated",
     )
+
+
+def hanscheid_errors(time_h: float, half_life_h: float) -> tuple[float, float, float]:
+    """What Haenscheid's approximation may be off by, when nothing is known of the half-life.
+
+    With T the effective half-life and u = t/T, estimate over truth is 2u 2^-u of one exponential (beyond one physical
+    half-life, where the estimate is that of physical decay, g(l)/g(ln 2/T) with g(L) = exp(L t)/L). ln T is taken as
+    uniform between ln of `SHORTEST_BIOLOGICAL_H` with decay and ln of the physical half-life.
+
+    Parameters
+    ----------
+    half_life_h
+        Physical.
+
+    Returns
+    -------
+    tuple
+        Root mean square of ln(estimate/truth), which has the bias in it; and how far ln of the estimate lies above and
+        below that of the truth at the 97.5 and 2.5 % quantiles, neither negative.
+
+    Examples
+    --------
+    The estimate is hardly ever high, and the later or earlier the scan the more it may be low:
+
+    >>> for time_h in (4.0, 24.0, 48.0, 72.0, 96.0, 168.0):
+    ...     print(time_h, [round(value, 2) for value in hanscheid_errors(time_h, 159.528)])
+    4.0 [1.8, 0.0, 2.94]
+    24.0 [0.55, 0.06, 1.24]
+    48.0 [0.47, 0.06, 1.28]
+    72.0 [0.94, 0.06, 2.7]
+    96.0 [1.53, 0.06, 4.23]
+    168.0 [3.53, 0.04, 9.13]
+    """
+    shortest_h = 1.0 / (1.0 / SHORTEST_BIOLOGICAL_H + 1.0 / half_life_h)
+    position = (np.arange(_HALF_LIVES) + 0.5) / _HALF_LIVES
+    true = log(2.0) / (shortest_h * (half_life_h / shortest_h) ** position)
+    assumed = log(2.0) / min(time_h, half_life_h)
+    error = (assumed - true) * time_h - np.log(assumed / true)
+    below, above = np.quantile(error, (0.025, 0.975))
+    return float(np.sqrt(np.square(error).mean())), max(float(above), 0.0), max(-float(below), 0.0)

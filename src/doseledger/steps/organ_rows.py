@@ -79,8 +79,8 @@ class Result:
 
     dose: RegionDose
     uncertainty: DoseUncertainty
-    #: The same towards lower and higher doses: more where the interval of the curve is wider than its uncertainty, as
-    #: that of a rate at its bound, which can only be faster.
+    #: The same towards lower and higher doses, with the ends of the curve's own interval: a rate at its bound can only
+    #: be faster, and Haenscheid's estimate is rarely high.
     towards_low: DoseUncertainty
     towards_high: DoseUncertainty
     high_let_gy: float | None
@@ -180,10 +180,9 @@ def region_rows(
 
 
 def fit_spread(curve: Row) -> tuple[float, float, float]:
-    """Relative standard uncertainty of a TIA, and the same towards lower and towards higher values.
+    """Relative standard uncertainty of a TIA, and that which gives the ends of its own 95 % interval.
 
-    The ends of the curve's own 95 % interval count where they are further away. An end at zero, or without
-    limit, counts as `LARGEST_EXPONENT`.
+    An end at zero, or without limit, counts as `LARGEST_EXPONENT`.
 
     Examples
     --------
@@ -194,12 +193,18 @@ def fit_spread(curve: Row) -> tuple[float, float, float]:
     [0.05, 0.261, 0.05]
     >>> [round(u, 1) for u in fit_spread(curve | {"tia_low_mbq_h": 0.0, "tia_high_mbq_h": inf})]
     [0.1, 357.1, 357.1]
+
+    Haenscheid's estimate may be low by much and high by little:
+
+    >>> curve = {"tia_mbq_h": 100.0, "u_tia_mbq_h": 47.0, "tia_low_mbq_h": 90.0, "tia_high_mbq_h": 350.0}
+    >>> [round(u, 3) for u in fit_spread(curve)]
+    [0.47, 0.054, 0.639]
     """
     tia, low, high = curve["tia_mbq_h"], curve["tia_low_mbq_h"], curve["tia_high_mbq_h"]
     u_rel = curve["u_tia_mbq_h"] / tia
     down = min(log(tia / low), LARGEST_EXPONENT) if low > 0.0 else LARGEST_EXPONENT
     up = min(log(high / tia), LARGEST_EXPONENT)
-    return u_rel, max(u_rel, down / Z95), max(u_rel, up / Z95)
+    return u_rel, max(down, 0.0) / Z95, max(up, 0.0) / Z95
 
 
 def interval_factors(total_rel: float) -> tuple[float, float]:
