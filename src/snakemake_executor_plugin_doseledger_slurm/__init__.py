@@ -1,9 +1,11 @@
 """Snakemake's executor for Slurm, which waits for a controller that is away.
 
 Snakemake finds it by the name of the package; a profile asks for it by ``executor: doseledger-slurm``. It is the
-executor of snakemake-executor-plugin-slurm but for two things. That one drops all jobs when Slurm does not
+executor of snakemake-executor-plugin-slurm but for three things. That one drops all jobs when Slurm does not
 answer for them, and then waits for them for ever; here they are asked for again. That one takes a job that cannot be
-submitted for failed; here a submission waits until the controller is back.
+submitted for failed; here a submission waits until the controller is back. That one lets up to 180 s pass between two
+questions, and only requires that Slurm remembers ended jobs for three times ``init-seconds-before-status-checks``; here
+it asks after twice that time at the latest.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ _CALL_S: Final = 60
 
 
 class Executor(SlurmExecutor):  # type: ignore[misc]
+    next_seconds_between_status_checks: float
+
     def __post_init__(self, test_mode: bool = False) -> None:
         self._cancelled = threading.Event()
         self._asking = threading.Lock()
@@ -65,6 +69,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self._unheard = bool(unheard)
         for job in unheard:
             yield job
+        longest_s = 2 * self.workflow.executor_settings.init_seconds_before_status_checks
+        self.next_seconds_between_status_checks = min(self.next_seconds_between_status_checks, longest_s)
 
     def _wait_for_controller(self) -> None:
         end = time.monotonic() + AWAY_S

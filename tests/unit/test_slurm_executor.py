@@ -26,6 +26,8 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> ours.Executor:
     monkeypatch.setattr(SlurmExecutor, "report_job_error", lambda self, job, msg: None)
     monkeypatch.setattr(SlurmExecutor, "cancel", lambda self: None)
     made = object.__new__(ours.Executor)
+    made.workflow = SimpleNamespace(executor_settings=SimpleNamespace(init_seconds_before_status_checks=20))
+    made.next_seconds_between_status_checks = 20
     made.logger = logging.getLogger("test")
     made.__post_init__()
     return made
@@ -54,6 +56,19 @@ async def answering(self: Any, jobs: list[Job]) -> AsyncIterator[Job]:
     yield jobs[2]
 
 
+async def slower_and_slower(self: Any, jobs: list[Job]) -> AsyncIterator[Job]:
+    yield jobs[0]
+    self.next_seconds_between_status_checks = 180
+
+
+def test_ended_jobs_are_asked_for_before_slurm_forgets_them(
+    executor: ours.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plugin takes a memory of 3 x 20 s for enough."""
+    assert checked(executor, [Job(external_jobid="1")], slower_and_slower, monkeypatch) == ["1"]
+    assert executor.next_seconds_between_status_checks == 40
+
+
 def test_jobs_of_which_nothing_was_heard_are_kept_and_ended_ones_are_not(
     executor: ours.Executor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -63,6 +78,7 @@ def test_jobs_of_which_nothing_was_heard_are_kept_and_ended_ones_are_not(
     caplog.clear()
     assert checked(executor, jobs, answering, monkeypatch) == ["3"]
     assert caplog.text == ""
+    assert executor.next_seconds_between_status_checks == 20
     # What ended before has no say about the next question.
     assert checked(executor, jobs, silent, monkeypatch) == ["1", "2", "3"]
 
