@@ -78,14 +78,14 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             if time.monotonic() < self._answered_at + ASK_S:
                 return
             said = False
-            while not (answers := controller_answers()) and time.monotonic() < end:
+            while not self._cancelled.is_set() and time.monotonic() < end:
+                if controller_answers():
+                    self._answered_at = time.monotonic()
+                    return
                 if not said:
                     self.logger.warning("Slurm's controller does not answer: submissions wait for it")
                     said = True
-                if self._cancelled.wait(ASK_S):
-                    return
-            if answers:
-                self._answered_at = time.monotonic()
+                self._cancelled.wait(ASK_S)
 
 
 def controller_answers() -> bool:
