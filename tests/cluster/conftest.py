@@ -19,7 +19,7 @@ import yaml
 from tests.workflow.conftest import Cohort, patched_source
 
 from doseledger import audit
-from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES
+from doseledger.cohort import COHORT_FOLDERS, CYCLE_STAGES, ON_REQUEST
 from doseledger.phantom import simulate
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +162,7 @@ def half_done(undisturbed: Cohort, tmp_path: Path) -> Callable[..., ClusterCohor
         results = folder / "results"
         shutil.rmtree(results / ".run", ignore_errors=True)
         patient = next(results.glob("site-*/sub-*"))
-        doomed = [results / name for name in COHORT_FOLDERS] + [patient / "course"]
+        doomed = [results / name for name in COHORT_FOLDERS if name not in ON_REQUEST] + [patient / "course"]
         later = CYCLE_STAGES[CYCLE_STAGES.index(stage) :]
         doomed += [patient / f"ses-c{cycle}" / name for cycle in cycles for name in later]
         for path in doomed:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.cluster
 def test_two_sites_of_the_demo_give_the_tables_of_the_local_run(slurm: Slurm, tmp_path: Path) -> None:
     """One cycle of site A, which is refused, and one of site B: masks by the demo's network, all stages, the pages.
 
-    All of `make demo` would be 68 jobs instead of 14, and the local run as much longer.
+    All of `make demo` would be 69 jobs instead of 15, and the local run as much longer.
     """
     config = simulate(
         tmp_path / "input",
@@ -42,15 +42,17 @@ def test_two_sites_of_the_demo_give_the_tables_of_the_local_run(slurm: Slurm, tm
 
     cohort = ClusterCohort(tmp_path, config)
     # Without cgroups Slurm counts for every process what they share: 5.0 GB, where the rule asks for 4.
-    cohort.change_profile(lambda settings: settings["set-resources"]["segment"].update(mem_mb="6000 * attempt"))
+    cohort.change_profile(
+        lambda settings: settings.update({"set-resources": {"segment": {"mem_mb": "6000 * attempt"}}})
+    )
     first = slurm.last()
     # It is there and has no database: a status command that asks it would wait for ever.
     assert subprocess.run(["sacct"], capture_output=True, timeout=60, check=False).returncode != 0
     done = cohort.run_on_slurm()
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = slurm.since(first)
-    # 2 cycles x 5 stages, 2 courses, compact, cohort_page.
-    assert [job.state for job in jobs] == ["COMPLETED"] * 14
+    # 2 cycles x 5 stages, 2 courses, compact, compare, cohort_page.
+    assert [job.state for job in jobs] == ["COMPLETED"] * 15
     compared = cohort.call("doseledger.cli", "verify", str(cohort.results), "--against", str(alone.results))
     assert compared.returncode == 0, compared.stdout
     assert audit.cohort_sha256(cohort.results) == audit.cohort_sha256(alone.results)

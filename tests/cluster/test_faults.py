@@ -74,7 +74,7 @@ def test_killed_snakemake_leaves_jobs_that_are_not_submitted_again_and_a_second_
     jobs = slurm.since(first)
     assert {job.state for job in jobs if job.name == name} == {"CANCELLED"}
     assert {job.state for job in jobs if job.name != name} == {"COMPLETED"}
-    assert len(jobs) == 3 + 9
+    assert len(jobs) == 3 + 10
     assert cohort.stamps(*BEFORE_KINETICS) == kept
     same(cohort)
     FAULTS.append(
@@ -86,6 +86,8 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     slurm: Slurm, half_done: MakeCohort, same: Compare, tmp_path: Path
 ) -> None:
     cohort = half_done("dose")
+    # The 3 GB of the rule would have to be filled.
+    cohort.change_profile(lambda settings: settings.update({"set-resources": {"dose": {"mem_mb": "900 * attempt"}}}))
     kept = cohort.stamps(*BEFORE_DOSE)
     first = slurm.last()
     # The first attempt of each cycle does not end by itself; cycle 1 takes 700 MB in every attempt.
@@ -115,7 +117,7 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     record = (slurm.folder / f"log/slurmd-{attempts[1][0].node}.log").read_text()
     assert f"StepId={attempts[1][0].number}.0 exceeded memory limit" in record
     assert [job.memory for job in attempts[1]] == ["900M", "1800M"]
-    assert attempts[2][1].limit == "20:00"
+    assert attempts[2][1].limit == "2:00:00"
     assert attempts[3][1].node != victim.node
     for reason in ("TIMEOUT", "node failure", "Trying to restart"):
         assert reason in cohort.screen
@@ -140,30 +142,60 @@ def kill_job_processes(number: int) -> None:
         os.kill(int(pid), signal.SIGKILL)
 
 
-def test_after_an_outage_of_the_controller_the_same_command_goes_on(
+def test_a_controller_that_is_away_while_one_job_ends_and_one_goes_on_loses_neither(
     slurm: Slurm, half_done: MakeCohort, same: Compare, tmp_path: Path
 ) -> None:
-    """Snakemake that asks while there is no controller loses sight of its jobs and waits for ever."""
-    cohort = half_done("dose", (2,))
+    cohort = half_done("dose", (1, 2))
     kept = cohort.stamps(*BEFORE_DOSE)
-    gate = tmp_path / "gate"
-    started = cohort.start(source=patched_source(tmp_path, {"steps/dose.py": (STEP, waiting(gate))}))
-    until("the stage is computed", lambda: list(cohort.results.glob("site-A/sub-P1/ses-c2/.dose.partial-*")))
+    first = slurm.last()
+    fault = STEP + (
+        "    import time\n    from pathlib import Path\n"
+        f"    gate = Path({str(tmp_path)!r}) / f\"gate-{{job.rows['cycle']}}\"\n"
+        "    while not gate.exists():\n        time.sleep(0.2)\n"
+    )
+    started = cohort.start(source=patched_source(tmp_path, {"steps/dose.py": (STEP, fault)}))
+    until("both compute", lambda: len(list(cohort.results.glob("site-A/sub-P1/ses-c?/.dose.partial-*"))) == 2)
+    stop_controller(slurm)
+    until("Snakemake has asked in vain", lambda: "Slurm does not answer for 2 jobs" in cohort.screen)
+    # One ends while there is no controller to tell, one after it is back.
+    (tmp_path / "gate-2").touch()
+    until("one is finished", lambda: (cohort.results / "site-A/sub-P1/ses-c2/dose/outcome.json").exists())
+    subprocess.run(["slurmctld"], check=True, timeout=60)
+    until("the controller knows that one ended", lambda: [j.state for j in slurm.alive(first)] == ["RUNNING"])
+    (tmp_path / "gate-1").touch()
+    until("the run is over", lambda: started.poll() is not None)
+    assert started.returncode == 0, cohort.screen
+    jobs = slurm.since(first)
+    # Two doses, the course, compact, compare, cohort_page: each submitted once.
+    assert [job.state for job in jobs] == ["COMPLETED"] * 6
+    assert cohort.stamps(*BEFORE_DOSE) == kept
+    same(cohort)
+    for what in ("a job ends", "a job goes on"):
+        FAULTS.append((f"slurmctld away while {what}", "everything", "nothing", str(done_twice(jobs)), "same"))
+
+
+def test_a_controller_that_is_away_at_the_start_is_waited_for(
+    slurm: Slurm, half_done: MakeCohort, same: Compare
+) -> None:
+    cohort = half_done("dose", (3,))
+    first = slurm.last()
+    stop_controller(slurm)
+    started = cohort.start()
+    until("a submission waits", lambda: "submissions wait for it" in cohort.screen or started.poll() is not None)
+    assert started.poll() is None, cohort.screen
+    subprocess.run(["slurmctld"], check=True, timeout=60)
+    until("the run is over", lambda: started.poll() is not None)
+    assert started.returncode == 0, cohort.screen
+    jobs = slurm.since(first)
+    assert [job.state for job in jobs] == ["COMPLETED"] * 5
+    same(cohort)
+    FAULTS.append(("slurmctld away when jobs are submitted", "everything", "nothing", str(done_twice(jobs)), "same"))
+
+
+def stop_controller(slurm: Slurm) -> None:
     pid = slurm.pid("slurmctld")
     os.kill(pid, signal.SIGTERM)
     until("the controller is gone", lambda: not Path(f"/proc/{pid}").exists())
-    # The job ends while there is no controller to tell.
-    gate.touch()
-    until("the stage is finished", lambda: list(cohort.results.glob("site-A/sub-P1/ses-c2/dose/outcome.json")))
-    subprocess.run(["slurmctld"], check=True, timeout=60)
-    until("the controller knows that the job is done", lambda: not slurm.alive())
-    started.send_signal(signal.SIGTERM)
-    until("the run is over", lambda: started.poll() is not None)
-    again = cohort.run_on_slurm()
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert cohort.stamps(*BEFORE_DOSE) == kept
-    same(cohort)
-    FAULTS.append(("slurmctld away while a job ends", "finished stages", "up to what was in flight", "0 to 1", "same"))
 
 
 def test_whoever_interrupts_the_start_command_cancels_its_jobs(
@@ -241,7 +273,7 @@ def test_a_truncated_stage_fails_what_reads_it_and_is_made_again(
 
     def without_retries_on_a_gpu(settings: dict[str, Any]) -> None:
         settings["retries"] = 0
-        settings["set-resources"]["kinetics"]["gpu"] = 1
+        settings["set-resources"] = {"kinetics": {"gpu": 1}}
 
     cohort.change_profile(without_retries_on_a_gpu)
     kept = cohort.stamps(*BEFORE_KINETICS)

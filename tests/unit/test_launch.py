@@ -202,6 +202,7 @@ Error in rule dose:
     jobid: 5
     output: results/dose
 Trying to restart job 5.
+Slurm does not answer for 2 jobs: they are asked for again
 3 of 16 steps (19%) done
 half a line"""
 
@@ -213,7 +214,7 @@ def test_stages_progress_and_failures_with_their_reasons_are_shown(tmp_path: Pat
     with only_run(tmp_path, take_over=False, tell=print) as lock:
         ended = run_snakemake([sys.executable, "-c", f"print({LOG!r})"], log, lock, told.append)
     assert (ended.status, ended.stopped) == (0, False)
-    shown = (3, 4, 5, 7, 8, 9)
+    shown = (3, 4, 5, 7, 8, 9, 10)
     assert told == [LOG.splitlines()[i] for i in shown]
     assert "not shown" in log.read_text()
 

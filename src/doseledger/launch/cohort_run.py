@@ -79,7 +79,8 @@ def run_cohort(
         if orphans.end_earlier(plan.results, tell):
             run_snakemake([*command, "cycles", "--unlock"], log, lock, tell)
         name = orphans.new_name(plan.results)
-        command += ["--slurm-jobname-prefix", name]
+        # A profile may name Snakemake's own executor for Slurm, or ours.
+        command += ["--slurm-jobname-prefix", name, "--doseledger-slurm-jobname-prefix", name]
         failed = False
         for target in _TARGETS:
             ended = run_snakemake([*command, *target], log, lock, tell, name=name)

@@ -16,7 +16,15 @@ from typing import IO, Any, Final
 _FOLLOW_S: Final = 0.3
 _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: What Snakemake says that a person who waits wants to read; the rest is in the log.
-_SHOWN: Final = ("stage ", "Error", "WorkflowError", "LockException", "Trying to restart job")
+_SHOWN: Final = (
+    "stage ",
+    "Error",
+    "WorkflowError",
+    "LockException",
+    "Trying to restart job",
+    "Slurm does not",
+    "Slurm's",
+)
 #: Indented lines below an error that say which job it was, and why it failed.
 _DETAILS: Final = ("message:", "output:", "log:")
 
