@@ -92,7 +92,7 @@ def test_one_scan_takes_another_cycle_and_a_new_prior_computes_that_cycle_again(
     assert cohort.planned() == {}
     # Another prior is computed again where it may have a part: in the cycle with one scan, and nowhere else.
     prior_file(cohort.config.parent / "prior.json", 70.0)
-    again = {"kinetics": 1, "dose": 1, "course": 1, "compact": 1, "cohort_page": 1, "all": 1}
+    again = {"kinetics": 1, "dose": 1, "course": 1, "compact": 1, "compare": 1, "cohort_page": 1, "all": 1}
     assert cohort.planned() == again
 
 
