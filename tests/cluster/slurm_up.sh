@@ -58,7 +58,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
+JobAcctGatherParams=UsePss,OverMemoryKill
 MpiDefault=none
 SwitchType=switch/none
 SelectType=select/cons_tres

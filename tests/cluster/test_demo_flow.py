@@ -41,7 +41,7 @@ def test_two_sites_of_the_demo_give_the_tables_of_the_local_run(slurm: Slurm, tm
     assert done.returncode == 0, done.stdout + done.stderr
 
     cohort = ClusterCohort(tmp_path, config)
-    # Without cgroups Slurm counts for every process what they share: 5.0 GB, where the rule asks for 4.
+    # Without cgroups Slurm counts more than the largest process, for which the rule asks 4 GB.
     cohort.change_profile(
         lambda settings: settings.update({"set-resources": {"segment": {"mem_mb": "6000 * attempt"}}})
     )

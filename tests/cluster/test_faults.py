@@ -90,10 +90,10 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     cohort.change_profile(lambda settings: settings.update({"set-resources": {"dose": {"mem_mb": "900 * attempt"}}}))
     kept = cohort.stamps(*BEFORE_DOSE)
     first = slurm.last()
-    # The first attempt of each cycle does not end by itself; cycle 1 takes 700 MB in every attempt.
+    # The first attempt of each cycle does not end by itself; cycle 1 takes 900 MB in every attempt.
     fault = STEP + (
         "    import time\n    from pathlib import Path\n"
-        "    block = bytearray(b'x') * 700_000_000 if job.rows['cycle'] == 1 else b''\n"
+        "    block = bytearray(b'x') * 900_000_000 if job.rows['cycle'] == 1 else b''\n"
         f"    mark = Path({str(tmp_path)!r}) / f\"attempt-{{job.rows['cycle']}}\"\n"
         "    if not mark.exists():\n        mark.touch()\n        time.sleep(3600)\n    del block\n"
     )
