@@ -58,6 +58,10 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
         """Give the jobs that have not ended: also those of which nothing was heard."""
+        if not active_jobs:
+            # The thread that asks starts before __post_init__ has run, here and in the plugin: an error in it
+            # would end it unseen, and Snakemake would wait for ever. No job can have been submitted by then.
+            return
         self._told.clear()
         alive = set()
         async for job in super().check_active_jobs(active_jobs):

@@ -44,6 +44,12 @@ def checked(
     return asyncio.run(numbers())
 
 
+def test_the_thread_that_asks_may_be_faster_than_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake starts it first; without jobs there is nothing to ask, and nothing that the set-up makes is needed."""
+    bare = object.__new__(ours.Executor)
+    assert checked(bare, [], SlurmExecutor.check_active_jobs, monkeypatch) == []
+
+
 async def silent(self: Any, jobs: list[Job]) -> AsyncIterator[Job]:
     """As plugin 2.8.0 where no question was answered: neither given nor reported."""
     for job in ():
