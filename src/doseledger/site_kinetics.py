@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,66 +17,31 @@ import pyarrow as pa
 from doseledger.errors import DoseledgerError, PriorError
 from doseledger.io.priors import read_summaries, write_prior, write_summaries
 from doseledger.io.shared_text import trouble
-from doseledger.kinetics import Cycle, PopulationPrior, SiteSummary, class_of, merge_summaries, summarise
-from doseledger.nuclides import nuclide
+from doseledger.kinetics import PopulationPrior, SiteSummary, merge_summaries, summarise
+from doseledger.regions import REMAINDER, WHOLE_FIELD
+from doseledger.steps.population import Kind, teaching_cycles
 
 #: Curve of the summaries: the most general one of which three scans tell something.
 MODEL: Final = "bi_uptake"
 PRIOR_NAME: Final = "merged"
 
 Tables = Mapping[str, pa.Table]
-_Kind = tuple[str, str]
 
 
 def site_summaries(tables: Tables) -> list[SiteSummary]:
-    """Summaries of every class of region that enough patients of a site have two scans of.
-
-    Activities are those measured: the amplitude of a cycle is free, so that a constant recovery moves nothing.
-    """
+    """Summaries of every class of region that enough patients of a site teach, as a cohort's own prior is learnt."""
+    if not {"region_activity", "curve", "administration"} <= tables.keys():
+        return []
+    groups, _ = teaching_cycles(*(tables[name].to_pylist() for name in ("region_activity", "curve", "administration")))
     found = []
-    for (tracer, region), cycles in sorted(_cycles(tables).items()):
+    for (tracer, region), cycles in sorted(groups.items()):
+        if region in (WHOLE_FIELD, REMAINDER):
+            # What they hold depends on the field of view and on the outlines of the site.
+            continue
         summary = summarise(cycles, radiopharmaceutical=tracer, region=region, model=MODEL)
         if summary is not None:
             found.append(summary)
     return found
-
-
-def _cycles(tables: Tables) -> dict[_Kind, list[Cycle]]:
-    if not {"region_activity", "organ_dose", "administration"} <= tables.keys():
-        return {}
-    given = {(r["patient"], r["cycle"]): r for r in _rows(tables["administration"], "radiopharmaceutical", "nuclide")}
-    # Sums would count their parts twice; what has no dose (the whole field) has no kinetics of its own.
-    wanted = {
-        (r["patient"], r["cycle"], r["region"])
-        for r in _rows(tables["organ_dose"], "region", "region_level")
-        if r["region_level"] == "part"
-    }
-    scans: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for row in _rows(tables["region_activity"], "region", "time_h", "activity_mbq", "u_activity_mbq"):
-        key = row["patient"], row["cycle"], row["region"]
-        if key in wanted and key[:2] in given and row["time_h"] is not None and row["activity_mbq"] is not None:
-            scans.setdefault(key, []).append(row)
-    by_kind: dict[_Kind, list[Cycle]] = {}
-    for (patient, cycle, region), rows in sorted(scans.items()):
-        administration = given[patient, cycle]
-        rows.sort(key=lambda row: float(row["time_h"]))
-        uncertainties = tuple(row["u_activity_mbq"] for row in rows)
-        kind = str(administration["radiopharmaceutical"]), class_of(region)
-        by_kind.setdefault(kind, []).append(
-            Cycle(
-                patient=patient,
-                site=rows[0]["site"],
-                times_h=tuple(row["time_h"] for row in rows),
-                activity_mbq=tuple(row["activity_mbq"] for row in rows),
-                half_life_h=nuclide(administration["nuclide"]).half_life_h,
-                u_activity_mbq=uncertainties if all(uncertainties) else None,
-            )
-        )
-    return by_kind
-
-
-def _rows(data: pa.Table, *columns: str) -> list[dict[str, Any]]:
-    return list(data.select(["site", "patient", "cycle", *columns]).to_pylist())
 
 
 def summary_bytes(summaries: Iterable[SiteSummary]) -> bytes:
@@ -108,7 +73,7 @@ def summaries_in(content: bytes, *, site: str) -> tuple[SiteSummary, ...]:
 
 def merged_prior(summaries: Sequence[SiteSummary]) -> tuple[PopulationPrior | None, list[str]]:
     """The prior of all sites, and what could not be merged, with the reason."""
-    by_kind: dict[_Kind, list[SiteSummary]] = {}
+    by_kind: dict[Kind, list[SiteSummary]] = {}
     for summary in summaries:
         by_kind.setdefault((summary.radiopharmaceutical, summary.region), []).append(summary)
     entries, notes = [], []

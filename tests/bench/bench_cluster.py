@@ -15,9 +15,9 @@ from time import perf_counter
 from typing import Final
 
 from bench_check import multiply
+from large_results import one_patient
 from processor import count_orphans, processor_s
 
-from doseledger.phantom import simulate
 from doseledger.progress import usage_paths
 from doseledger.steps.usage import read_usage
 
@@ -59,17 +59,7 @@ def main() -> None:
 
 def tiny_patients(folder: Path, patients: int) -> Path:
     """Config of a cohort with one site whose patients all have the images of the first one."""
-    config = simulate(
-        folder / "input",
-        results="../results",
-        cohort="tiny",
-        size="micro",
-        sites=1,
-        patients=1,
-        cycles=1,
-        seed=3,
-        plant_refusal=False,
-    )
+    config = one_patient(folder, "tiny")
     multiply(config.parent, patients)
     return config
 

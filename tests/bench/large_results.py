@@ -20,12 +20,12 @@ from doseledger.steps.stage import FAILURE, OUTCOME
 ROOT: Final = Path(__file__).parents[2]
 
 
-def computed_patient(folder: Path) -> Path:
-    """Folder of a patient with one cycle, as the workflow leaves it, with the records of its jobs."""
-    config = simulate(
+def one_patient(folder: Path, cohort: str) -> Path:
+    """Config of a cohort of one patient and cycle with the smallest images."""
+    return simulate(
         folder / "input",
         results="../results",
-        cohort="bench",
+        cohort=cohort,
         size="micro",
         sites=1,
         patients=1,
@@ -33,6 +33,11 @@ def computed_patient(folder: Path) -> Path:
         seed=3,
         plant_refusal=False,
     )
+
+
+def computed_patient(folder: Path) -> Path:
+    """Folder of a patient with one cycle, as the workflow leaves it, with the records of its jobs."""
+    config = one_patient(folder, "bench")
     command = [sys.executable, "-m", "doseledger.cli", "run", str(config), "--cores", "1"]
     subprocess.run([*command, "--directory", str(folder / "work")], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return folder / "results" / "site-A" / "sub-P1"

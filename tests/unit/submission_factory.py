@@ -67,6 +67,7 @@ def _add_cycle(rows: dict[str, list[Row]], key: Row, common: Row) -> None:
         rows["curve"].append(
             own | {"model": "mono", "parameter_names": ["amplitude_mbq", "rate_per_h"], "parameters": [50.0, 0.014],
                    "covariance": [1.0, 0.0, 0.0, 1e-6], "chosen": True, "status": "ok", "flags": [],
+                   "n_timepoints": 3, "tia_mbq_h": tiac_h * ADMINISTERED_MBQ,
                    "effective_half_life_h": HALF_LIFE_H, "extrapolated_fraction": 0.26}
         )  # fmt: skip
         dose_gy = gy_per_gbq * ADMINISTERED_MBQ / 1e3

@@ -94,12 +94,27 @@ def test_a_site_may_keep_its_kinetics(tmp_path: Path) -> None:
 
 def test_a_region_without_a_dose_of_its_own_and_sums_are_left_out() -> None:
     def edit(rows: dict[str, list[dict[str, object]]]) -> None:
-        rows["region_activity"] += [{**row, "region": "whole_field"} for row in rows["region_activity"]]
-        for row in rows["organ_dose"]:
-            row["region_level"] = "sum" if row["region"] == "spleen" else "part"
+        for table in ("region_activity", "curve"):
+            rows[table] += [{**row, "region": "whole_field"} for row in rows[table] if row["region"] == "liver"]
+        # As sums have none.
+        rows["curve"] = [row for row in rows["curve"] if row["region"] != "spleen"]
 
     found = site_summaries(site_tables("A", edit, patients=PATIENTS))
     assert [summary.region for summary in found] == ["kidney", "liver"]
+
+
+def test_summaries_are_made_of_what_the_prior_of_a_cohort_is_learnt_from() -> None:
+    """Curves of low grade, and those in which a prior took part, teach no other site either."""
+
+    def edit(rows: dict[str, list[dict[str, object]]]) -> None:
+        for row in rows["curve"]:
+            if row["region"] == "liver":
+                row["flags"] = ["extrapolated", "low"]
+            if row["region"] == "spleen":
+                row["prior_sha256"] = "f" * 64
+
+    found = site_summaries(site_tables("A", edit, patients=PATIENTS))
+    assert [summary.region for summary in found] == ["kidney"]
 
 
 def _spoilt(change: Callable[[list[dict[str, object]]], None]) -> Callable[[dict[str, bytes]], None]:

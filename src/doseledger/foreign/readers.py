@@ -59,7 +59,8 @@ def read_template(paths: Sequence[Path], case: Case | None, unit: str | None) ->
             administered = table.value(line, "administered activity", "activity")
             if administered is None or not re.fullmatch(r"[1-9]\d{0,2}", stated["cycle"]):
                 raise SheetError("the line names no cycle or no administered activity", path=path.name, value=line[:6])
-            whose = Case(**{**stated, "cycle": int(stated["cycle"])}, administered_mbq=administered)  # type: ignore[arg-type]
+            cycle = int(stated.pop("cycle"))
+            whose = Case(**stated, cycle=cycle, administered_mbq=administered)
             count = None if scans is None else number(line[scans], column="scans", path=path.name)
             found.setdefault(whose, []).append(table.region(line, scans=None if count is None else int(count)))
     return list(found.items())

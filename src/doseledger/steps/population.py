@@ -28,6 +28,8 @@ PRIOR_FILE: Final = "kinetic_prior.json"
 #: Scans of a region in a cycle that is learnt from.
 LEAST_SCANS: Final = 2
 _KEY: Final = ("site", "patient", "cycle")
+#: Radiopharmaceutical and class of region.
+Kind = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,25 +64,7 @@ def learn_prior(
     PriorError
         Nothing can be learnt.
     """
-    rows = list(curves)
-    given = {tuple(row[k] for k in _KEY): row for row in administrations}
-    scans: dict[tuple[object, ...], list[Row]] = {}
-    for row in activities:
-        scans.setdefault((*(row[k] for k in _KEY), row["region"]), []).append(row)
-    left_out: Counter[str] = Counter()
-    groups: dict[tuple[str, str], list[Cycle]] = {}
-    mixed = len({row["data_origin"] for row in rows}) > 1
-    for row in rows:
-        if not row["chosen"]:
-            continue
-        administration = given.get(tuple(row[k] for k in _KEY))
-        reason = "no administration" if administration is None else why_left_out(row, mixed=mixed)
-        if administration is None or reason:
-            left_out[str(reason)] += 1
-            continue
-        own = scans[(*(row[k] for k in _KEY), row["region"])]
-        group = groups.setdefault((administration["radiopharmaceutical"], class_of(row["region"])), [])
-        group.append(cycle_of(row["site"], row["patient"], own, nuclide(administration["nuclide"]).half_life_h))
+    groups, left_out = teaching_cycles(activities, curves, administrations)
     entries = []
     for (drug, region), cycles in sorted(groups.items()):
         try:
@@ -95,6 +79,35 @@ def learn_prior(
             remedy="Run the cohort first; cycles with one scan, refused ones and low grades teach nothing.",
         )
     return Learnt(PopulationPrior(name, tuple(entries)), left_out)
+
+
+def teaching_cycles(
+    activities: Iterable[Row], curves: Iterable[Row], administrations: Iterable[Row]
+) -> tuple[dict[Kind, list[Cycle]], Counter[str]]:
+    """Cycles to learn from, by radiopharmaceutical and class of region, and the chosen curves left out by reason.
+
+    Activities are those measured: the amplitude of a cycle is free, so that a constant recovery moves nothing.
+    """
+    rows = list(curves)
+    given = {tuple(row[k] for k in _KEY): row for row in administrations}
+    scans: dict[tuple[object, ...], list[Row]] = {}
+    for row in activities:
+        scans.setdefault((*(row[k] for k in _KEY), row["region"]), []).append(row)
+    left_out: Counter[str] = Counter()
+    groups: dict[Kind, list[Cycle]] = {}
+    mixed = len({row["data_origin"] for row in rows}) > 1
+    for row in rows:
+        if not row["chosen"]:
+            continue
+        administration = given.get(tuple(row[k] for k in _KEY))
+        reason = "no administration" if administration is None else why_left_out(row, mixed=mixed)
+        if administration is None or reason:
+            left_out[str(reason)] += 1
+            continue
+        own = scans[(*(row[k] for k in _KEY), row["region"])]
+        group = groups.setdefault((administration["radiopharmaceutical"], class_of(row["region"])), [])
+        group.append(cycle_of(row["site"], row["patient"], own, nuclide(administration["nuclide"]).half_life_h))
+    return groups, left_out
 
 
 def why_left_out(curve: Row, *, mixed: bool) -> str | None:
