@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,18 +191,24 @@ def done_twice(jobs: list[SlurmJob]) -> int:
     return sum(count - 1 for count in Counter(job.task for job in jobs if job.state == "COMPLETED").values())
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and all below it at once, as a power cut does."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(child): int(parent) for child, parent in (line.split() for line in listed.splitlines())}
-    doomed = [pid]
-    for known in doomed:
-        doomed += [child for child, parent in parents.items() if parent == known]
-    for process in doomed:
+def cut_power(daemon: int, job: int) -> None:
+    """Kill the daemon of a node and everything that it runs of a job, as a power cut does.
+
+    All are stopped before the first is killed: a step daemon that sees its task die reports a failed job, not a lost
+    node. Step daemons are no children of slurmd; tasks are known by their environment.
+    """
+    found = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{job}\."], capture_output=True, text=True, check=False)
+    doomed = [daemon, *map(int, found.stdout.split())]
+    for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
+            if f"SLURM_JOB_ID={job}\0".encode() in path.read_bytes():
+                doomed.append(int(path.parent.name))
+        except OSError:
             continue
+    for sign in (signal.SIGSTOP, signal.SIGKILL):
+        for process in doomed:
+            with suppress(ProcessLookupError):
+                os.kill(process, sign)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,7 +15,7 @@ import pytest
 from doseledger import audit
 from doseledger.launch.orphans import live_jobs
 
-from .conftest import FAULTS, STEP, ClusterCohort, Slurm, done_twice, kill_tree, patched_source, until
+from .conftest import FAULTS, STEP, ClusterCohort, Slurm, cut_power, done_twice, patched_source, until
 
 pytestmark = pytest.mark.cluster
 MakeCohort = Callable[..., ClusterCohort]
@@ -103,9 +103,7 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     slow, victim = (next(j for j in slurm.since(first) if j.task.endswith(f"A_P1_{cycle}")) for cycle in (2, 3))
     subprocess.run(["scontrol", "update", f"jobid={slow.number}", "timelimit=1"], check=True, timeout=60)
     # The machine is gone: the daemon of the node and everything that it has started.
-    pid = slurm.pid(f"slurmd-{victim.node}")
-    kill_tree(pid)
-    kill_job_processes(victim.number)
+    cut_power(slurm.pid(f"slurmd-{victim.node}"), victim.number)
     until("the run is over", lambda: started.poll() is not None, wait_s=600)
     subprocess.run(["slurmd", "-N", victim.node], check=True, timeout=60)
     assert started.returncode == 0, cohort.screen
@@ -127,19 +125,6 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     FAULTS.append(("job over its memory", "done again with twice the memory", "1 attempt", twice, "same"))
     FAULTS.append(("job over its time", "done again with twice the time", "1 attempt", twice, "same"))
     FAULTS.append(("node lost", "done again on another node", "1 attempt", twice, "same"))
-
-
-def kill_job_processes(number: int) -> None:
-    """Kill what a lost node had run: daemons of job steps are no children of slurmd."""
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"SLURM_JOB_ID={number}\0".encode() in path.read_bytes():
-                os.kill(int(path.parent.name), signal.SIGKILL)
-        except OSError:
-            continue
-    found = subprocess.run(["pgrep", "-f", rf"slurmstepd: \[{number}\."], capture_output=True, text=True, check=False)
-    for pid in found.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_a_controller_that_is_away_while_one_job_ends_and_one_goes_on_loses_neither(

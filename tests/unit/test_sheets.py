@@ -583,6 +583,19 @@ def test_the_second_load_reads_what_the_first_one_wrote(cohort: Cohort, monkeypa
     assert repr(first.settings) == repr(second.settings)
 
 
+@pytest.mark.parametrize("name", ["_prior.json", "~prior.json"])
+def test_a_kept_plan_is_found_wherever_the_package_lies(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # Once the files were read in the order of their paths, and a package in another place found no plan.
+    cohort.load()
+    moved = cohort.folder.parent / name
+    moved.write_bytes(module.DEFAULT_PRIOR.read_bytes())
+    monkeypatch.setattr(module, "DEFAULT_PRIOR", moved)
+    cohort.load()
+    assert len(kept(cohort)) == 1
+
+
 @pytest.mark.parametrize("sheet", SHEETS)
 def test_a_changed_sheet_is_read_again(cohort: Cohort, sheet: str) -> None:
     before = cohort.load()

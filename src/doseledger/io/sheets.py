@@ -91,8 +91,10 @@ def _fingerprint(settings: Mapping[str, Any], base: Path) -> str:
     digest = hashlib.sha256(
         json.dumps([__version__, PLAN_LAYOUT, settings, str(base)], sort_keys=True, default=str).encode()
     )
-    for path in sorted({**_sheet_paths(settings, base), "default": DEFAULT_PRIOR}.values()):
-        digest.update(path.read_bytes() if path.is_file() else b"absent")
+    # By name: where the package lies must not change what is read first.
+    for name, path in sorted({**_sheet_paths(settings, base), "default prior": DEFAULT_PRIOR}.items()):
+        content = path.read_bytes() if path.is_file() else b"absent"
+        digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 
