@@ -93,9 +93,10 @@ def test_memory_time_and_a_node_run_out_and_the_jobs_are_done_again(
     # The first attempt of each cycle does not end by itself; cycle 1 takes 900 MB in every attempt.
     fault = STEP + (
         "    import time\n    from pathlib import Path\n"
-        "    block = bytearray(b'x') * 900_000_000 if job.rows['cycle'] == 1 else b''\n"
         f"    mark = Path({str(tmp_path)!r}) / f\"attempt-{{job.rows['cycle']}}\"\n"
-        "    if not mark.exists():\n        mark.touch()\n        time.sleep(3600)\n    del block\n"
+        "    first = not mark.exists()\n    mark.touch()\n"
+        "    block = bytearray(b'x') * 900_000_000 if job.rows['cycle'] == 1 else b''\n"
+        "    if first:\n        time.sleep(3600)\n    del block\n"
     )
     source = patched_source(tmp_path, {"steps/dose.py": (STEP, fault)})
     started = cohort.start(source=source)
