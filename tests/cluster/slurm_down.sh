@@ -13,6 +13,6 @@ stop() {
 }
 
 [ -s "$folder/run/slurmctld.pid" ] && timeout 10 scancel --user=root 2>/dev/null
-for daemon in slurmctld slurmd-n1 slurmd-n2 slurmd-n3 munged; do stop "$folder/run/$daemon.pid"; done
+for file in "$folder"/run/{slurmctld,slurmd-n*,munged}.pid; do stop "$file"; done
 umount /etc/slurm 2>/dev/null
 true

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Start a real Slurm (Debian 12: slurm-wlm 22.05) with several nodes on this machine: no systemd, no cgroups, no accounting.
 #   SLURM_TEST_DIR     folder for configuration, state and logs (required)
-#   SLURM_TEST_MEM_MB  memory that each of the three nodes pretends to have (8000)
+#   SLURM_TEST_NODES   number of nodes, of one CPU each (3)
+#   SLURM_TEST_MEM_MB  memory that each node pretends to have (8000)
 #   --install          apt-get install what is missing
 # Only in a box without a network (box.sh): Slurm listens on all interfaces.
 set -euo pipefail
@@ -25,7 +26,7 @@ if [ "${1:-}" = --install ]; then
   exit 0
 fi
 
-folder=${SLURM_TEST_DIR:?}; nodes=3; mem_mb=${SLURM_TEST_MEM_MB:-8000}
+folder=${SLURM_TEST_DIR:?}; nodes=${SLURM_TEST_NODES:-3}; mem_mb=${SLURM_TEST_MEM_MB:-8000}
 die() { echo "slurm_up: $*" >&2; tail -n 15 "$folder"/log/*.log >&2 2>/dev/null || true; exit 1; }
 [ "$(id -u)" = 0 ] || die "needs root"
 ! missing || die "needs ${tools[*]} (slurm_up.sh --install installs ${packages[*]})"

@@ -516,6 +516,8 @@ def sort_keys(schema: pa.Schema) -> list[tuple[str, str]]:
 #: Whole tables are compressed. Parts have a few rows in many columns: plain values are read in a third of the time.
 _WHOLE: Final = {"compression": "zstd", "write_statistics": True, "use_dictionary": True}
 _PART: Final = {"compression": "none", "write_statistics": False, "use_dictionary": False}
+#: Small tables that are put together at once: a thousand would be slow to allocate, and to sort as so many chunks.
+_PARTS_AT_ONCE: Final = 50
 
 
 def table_writer(path: Path | BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
@@ -541,15 +543,19 @@ def write_rows(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Pa
 def read_small_parts(paths: Sequence[Path], name: str) -> pa.Table:
     """Rows of many files of a few rows each, in the order of the files."""
     schema = SCHEMAS[name]
-    tables = [_read_small(path, schema) for path in paths]
+    tables = [
+        pa.concat_tables([_read_small(path, schema) for path in paths[start : start + _PARTS_AT_ONCE]]).combine_chunks()
+        for start in range(0, len(paths), _PARTS_AT_ONCE)
+    ]
     return pa.Table.from_arrays(pa.concat_tables(tables).columns, schema=schema)
 
 
 def _read_small(path: Path, schema: pa.Schema) -> pa.Table:
-    # Half the time of `read_table`, which sets up a scan of a data set for every file.
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        if file.schema_arrow.equals(schema):
-            return file.read(use_threads=False)
+    # A third of the time of `read_table`, which sets up a scan of a data set for every file.
+    with pq.ParquetFile(pa.BufferReader(path.read_bytes()), pre_buffer=False) as file:
+        found = file.read(use_threads=False)
+    if found.schema.equals(schema):
+        return found
     return pq.read_table(path, schema=schema, partitioning=None).replace_schema_metadata(None)
 
 

@@ -29,30 +29,50 @@ TAKES_REFUSED: Final = True
 COURSE_TABLES: Final = ("patient", "administration", "course", "lesion")
 #: Cycles whose rows are in memory at once, and in one row group of the file.
 CYCLES_AT_ONCE: Final = 1000
+_TABLES_OF_STAGE: Final = {
+    stage: tuple(name for name, owner in STAGE_OF_TABLE.items() if owner == stage) for stage in STAGE_OF_TABLE.values()
+}
 #: Key of the file's metadata that says where its rows come from.
 PROVENANCE: Final = b"provenance"
 #: Tables whose rows name a file that reached the rows of this table and of those after it.
 _NAMES_OF_FILES: Final = {"region": "weights_sha256", "organ_dose": "prior_sha256"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Part:
-    """A table that a stage has written, and the names that its lesions have in the patient."""
+    """The tables that a finished stage has written; little, for there are as many as stages of the cohort."""
 
     folder: Path
-    outcome: Row
+    stage: str
+    software_version: str
     settings_sha256: str
-    lesion_names: Mapping[str, str] = field(default_factory=dict)
+    #: By table.
+    sha256: Mapping[str, str]
+    #: Names that lesions of the cycle have in the patient.
+    lesion_names: Mapping[str, str]
 
-    @classmethod
-    def of(cls, folder: Path, outcome: Row | None, names: Mapping[str, str]) -> _Part | None:
-        """The finished stage in `folder`; None if it has no data."""
+
+@dataclass(frozen=True)
+class _Parts:
+    """What one site has: the parts of each table in order of patient and cycle, and what their settings were."""
+
+    of_table: dict[str, list[_Part]] = field(default_factory=lambda: defaultdict(list))
+    #: Versions and settings of the stages that reached a part, by their hash.
+    chains: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, folder: Path, outcome: Row | None, tables: Iterable[str], names: Mapping[str, str]) -> None:
+        """Take the tables of a stage, if it has finished and has data."""
         if outcome is None or outcome["status"] != "ok":
-            return None
-        return cls(folder, outcome, settings_sha256(_chain(outcome)), names)
-
-    def sha256(self, name: str) -> str:
-        return next(f"{entry['sha256']}" for entry in self.outcome["files"] if entry["name"] == f"{name}.parquet")
+            return
+        own = {outcome["stage"]: {"version": outcome["stage_version"], "settings": outcome["settings"]}}
+        chain = dict(outcome["upstream"]) | own
+        hashed = settings_sha256(chain)
+        self.chains.setdefault(hashed, chain)
+        files = {entry["name"]: entry["sha256"] for entry in outcome["files"]}
+        sha256 = {name: files[f"{name}.parquet"] for name in tables}
+        part = _Part(folder, outcome["stage"], outcome["software_version"], hashed, sha256, names)
+        for name in tables:
+            self.of_table[name].append(part)
 
 
 def step(job: Job) -> None:
@@ -64,18 +84,16 @@ def step(job: Job) -> None:
         _write(job.out, "stage_outcome", site, table("stage_outcome", outcomes))
         files: dict[str, list[str]] = {}
         for name in (*STAGE_OF_TABLE, *COURSE_TABLES):
-            if parts[name]:
-                _write_parts(job.out, name, site, parts[name], files)
+            if parts.of_table[name]:
+                _write_parts(job.out, name, site, parts, files)
         if own := [row for row in job.rows["phantom_qc"] if row["site"] == site]:
             _write(job.out, "phantom_qc", site, table("phantom_qc", own))
 
 
-def _of_site(
-    results: Path, site: str, planned: Iterable[tuple[str, int, bool]]
-) -> tuple[list[Row], dict[str, list[_Part]]]:
-    """Outcome rows of a site, and its parts by table, in order of patient and cycle."""
+def _of_site(results: Path, site: str, planned: Iterable[tuple[str, int, bool]]) -> tuple[list[Row], _Parts]:
+    """Outcome rows of a site, and its parts."""
     outcomes: list[Row] = []
-    parts: dict[str, list[_Part]] = defaultdict(list)
+    parts = _Parts()
     for patient, cycles in groupby(planned, key=lambda row: row[0]):
         folder = patient_folder(results, site, patient) / PATIENT_STAGE
         course = whole_outcome(folder)
@@ -86,26 +104,19 @@ def _of_site(
                 continue
             finished = FinishedCycle(site, patient, cycle, cycle_folder(results, site, patient, cycle))
             outcomes += outcome_rows(finished)
-            written = {
-                stage: _Part.of(finished.folder(stage), finished.outcomes.get(stage), names.get(cycle, {}))
-                for stage in dict.fromkeys(STAGE_OF_TABLE.values())
-            }
-            for name, stage in STAGE_OF_TABLE.items():
-                if (part := written[stage]) is not None:
-                    parts[name].append(part)
+            for stage, tables in _TABLES_OF_STAGE.items():
+                parts.add(finished.folder(stage), finished.outcomes.get(stage), tables, names.get(cycle, {}))
         key: Row = {"site": site, "patient": patient, "cycle": 0, "stage": PATIENT_STAGE}
         outcomes.append(key | stage_columns(folder, course))
-        if (part := _Part.of(folder, course, {})) is not None:
-            for name in COURSE_TABLES:
-                parts[name].append(part)
+        parts.add(folder, course, COURSE_TABLES, {})
     return outcomes, parts
 
 
-def _write_parts(out: Path, name: str, site: str, parts: Sequence[_Part], files: dict[str, list[str]]) -> None:
+def _write_parts(out: Path, name: str, site: str, parts: _Parts, files: dict[str, list[str]]) -> None:
     """Write a table of a site portion by portion; `files` are the weights and priors that have reached it."""
     named: set[str] = set()
     with table_writer(_path(out, name, site), SCHEMAS[name]) as writer:
-        for portion in _portions(parts):
+        for portion in _portions(parts.of_table[name]):
             data = _rows(portion, name)
             if name in _NAMES_OF_FILES:
                 named |= {value for value in data[_NAMES_OF_FILES[name]].unique().to_pylist() if value}
@@ -132,25 +143,19 @@ def _rows(parts: Sequence[_Part], name: str) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _provenance(name: str, parts: Sequence[_Part]) -> Row:
+def _provenance(name: str, parts: _Parts) -> Row:
     """Where the rows of a table come from: versions, settings, and one hash over the files of its parts."""
+    own = parts.of_table[name]
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.sha256(name).encode())
-    chains = {part.settings_sha256: _chain(part.outcome) for part in parts}
+    for part in own:
+        digest.update(part.sha256[name].encode())
     return {
-        "stage": parts[0].outcome["stage"],
-        "software_version": sorted({part.outcome["software_version"] for part in parts}),
-        "settings": {hashed: chains[hashed] for hashed in sorted(chains)},
-        "parts": len(parts),
+        "stage": own[0].stage,
+        "software_version": sorted({part.software_version for part in own}),
+        "settings": {hashed: parts.chains[hashed] for hashed in sorted({part.settings_sha256 for part in own})},
+        "parts": len(own),
         "parts_sha256": digest.hexdigest(),
     }
-
-
-def _chain(outcome: Row) -> dict[str, Any]:
-    """Versions and settings of the stages that reached an outcome, its own among them."""
-    own = {outcome["stage"]: {"version": outcome["stage_version"], "settings": outcome["settings"]}}
-    return dict(outcome["upstream"]) | own
 
 
 def _path(out: Path, name: str, site: str) -> Path:
