@@ -19,7 +19,7 @@ help:
 	@echo "make truth   true doses of the demo cohort by Monte Carlo (8 CPU-minutes; the result is committed)"
 	@echo "make bench   benchmarks; each prints ratios of one run    make bench-dose  those of the dose engines"
 	@echo "make bench-scale  planning, status and compaction of up to 5,000 patients (10 CPU-minutes, 2 GB of disk)"
-	@echo "make bench-cluster  overhead per job of 100 tiny patients (PROFILE=..., SLOTS=...)"
+	@echo "make bench-cluster  overhead per job of 100 tiny patients, here and on a Slurm (PROFILE=..., SLOTS=...)"
 	@echo "make kernels  dose-point kernels by Monte Carlo (10 CPU-minutes; the result is committed)"
 	@echo "make golden  accept new table hashes after a version bump"
 
@@ -96,7 +96,7 @@ bench-scale: $(INSTALLED)
 	$(BIN)/python tests/bench/bench_compact.py
 
 bench-cluster: $(INSTALLED)
-	$(BIN)/python tests/bench/bench_cluster.py --profile $(or $(PROFILE),profiles/local) $(if $(SLOTS),--slots $(SLOTS))
+	$(BIN)/python tests/bench/bench_cluster.py $(if $(PROFILE),--profile $(PROFILE)) $(if $(SLOTS),--slots $(SLOTS))
 
 golden: $(INSTALLED)
 	$(BIN)/python -m pytest --quiet tests/workflow/test_golden.py --accept-golden
