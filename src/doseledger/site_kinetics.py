@@ -28,8 +28,19 @@ PRIOR_NAME: Final = "merged"
 Tables = Mapping[str, pa.Table]
 
 
-def site_summaries(tables: Tables) -> list[SiteSummary]:
-    """Summaries of every class of region that enough patients of a site teach, as a cohort's own prior is learnt."""
+def site_summaries(tables: Tables, reference: PopulationPrior | None = None) -> list[SiteSummary]:
+    """Summaries of every class of region that enough patients of a site teach, as a cohort's own prior is learnt.
+
+    Parameters
+    ----------
+    reference
+        The prior of an earlier merge, around which the sums are made; the hyper-prior where it has no entry.
+
+    Raises
+    ------
+    QuantityError
+        The reference was not learnt with the curve of the summaries.
+    """
     if not {"region_activity", "curve", "administration"} <= tables.keys():
         return []
     groups, _ = teaching_cycles(*(tables[name].to_pylist() for name in ("region_activity", "curve", "administration")))
@@ -38,7 +49,8 @@ def site_summaries(tables: Tables) -> list[SiteSummary]:
         if region in (WHOLE_FIELD, REMAINDER):
             # What they hold depends on the field of view and on the outlines of the site.
             continue
-        summary = summarise(cycles, radiopharmaceutical=tracer, region=region, model=MODEL)
+        around = reference.find(tracer, region) if reference else None
+        summary = summarise(cycles, radiopharmaceutical=tracer, region=region, model=MODEL, reference=around)
         if summary is not None:
             found.append(summary)
     return found

@@ -33,7 +33,7 @@ from doseledger.io.submission import (
     table_bytes,
 )
 from doseledger.io.tables import SCHEMA_VERSION, read_part, table
-from doseledger.kinetics import SiteSummary
+from doseledger.kinetics import PopulationPrior, SiteSummary
 from doseledger.report.submission_page import submission_page
 from doseledger.site_kinetics import site_summaries, summary_bytes
 
@@ -82,6 +82,8 @@ class Sharing:
         Pseudonyms and hashes of images are replaced by their HMAC with this key, which stays at the site.
     kinetics
         Whether sums over the site's patients go along, from which a merge makes a prior.
+    reference
+        The prior of an earlier merge, which all sites have: the sums are made around it.
     """
 
     revision: int = 1
@@ -90,6 +92,7 @@ class Sharing:
     secrets: frozenset[str] = frozenset()
     key: bytes | None = None
     kinetics: bool = True
+    reference: PopulationPrior | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ def submit(plan: Plan, out: Path, sharing: Sharing, *, site: str | None = None) 
         The cohort has several sites and none is named.
     IdentifyingError
         Something that would go out identifies a person, a date or a machine.
+    QuantityError
+        The reference was not learnt with the curve of the summaries.
     """
     folder = plan.results / COHORT_FOLDERS[0]
     sites = sorted({path.name.removeprefix("site=") for path in folder.glob("*/site=*")})
@@ -131,7 +136,7 @@ def submit(plan: Plan, out: Path, sharing: Sharing, *, site: str | None = None) 
         if (path := folder / name / f"site={chosen}" / "part-0.parquet").exists()
     }
     # Pseudonyms do not enter the sums: they may be made of the tables as they are.
-    summaries = site_summaries(tables) if sharing.kinetics else ()
+    summaries = site_summaries(tables, sharing.reference) if sharing.kinetics else ()
     return write_submission(
         out, tables, sharing, site=chosen, source=LEDGER, settings=_settings(plan), summaries=summaries
     )

@@ -377,31 +377,38 @@ def sites() -> list[list[Cycle]]:
     return [[c for c in cycles if c.site == f"S{site}"] for site in range(6)]
 
 
-def merged(sites: list[list[Cycle]], rounds: int) -> RegionPrior:
-    prior = None
-    for _ in range(rounds):
-        found = [summarise(cycles, **NAMES, reference=prior) for cycles in sites]
-        prior = merge_summaries([summary for summary in found if summary is not None])
-    assert prior is not None
-    return prior
+@pytest.mark.parametrize(
+    ("key", "model"),
+    [
+        # The spreads of these were 12 and 7 % off for ever, without cycles and the sites' own means in the sums.
+        (("Lu177-DOTATATE", "liver"), "bi_uptake"),
+        (("Lu177-DOTATATE", "kidney"), "mono_uptake"),
+        (("Lu177-PSMA-617", "parotid"), "bi_uptake"),
+    ],
+)
+def test_summaries_teach_what_the_patients_would(key: tuple[str, str], model: str) -> None:
+    """After two rounds the median of TIA/A(t) within 1 %, its spread within 5 %, wherever the scan is."""
+    for cohort in range(2):
+        mean, sd, half_life = proof.federate(key, model, cohort, rounds=2)[-1]
+        assert mean < 0.01
+        assert sd < 0.05
+        assert half_life < 0.015
 
 
-def test_summaries_teach_what_the_patients_would(sites: list[list[Cycle]]) -> None:
-    """The median of TIA/A(t) within 1 %, its spread within 5 %, wherever the scan is; and the half-life."""
+def test_the_patients_together_are_where_the_rounds_end(sites: list[list[Cycle]]) -> None:
+    """Around what the pooled patients taught, the sums ask for no change."""
     pooled = learn([cycle for cycles in sites for cycle in cycles], **NAMES)
-    federated = merged(sites, rounds=3)
-    times_h = proof.SCAN_TIMES_H
-    mean, sd = ln_ratio(pooled.mu, pooled.predictive_covariance, times_h)
-    own_mean, own_sd = ln_ratio(federated.mu, federated.predictive_covariance, times_h)
-    assert np.abs(own_mean - mean).max() < 0.01
-    assert np.abs(own_sd / sd - 1.0).max() < 0.05
-    ratio = federated.effective_half_life_h(HALF_LIFE_H) / pooled.effective_half_life_h(HALF_LIFE_H)
-    assert ratio == pytest.approx(1.0, abs=0.01)
-    assert (federated.n_patients, federated.n_cycles, federated.n_sites) == (
-        pooled.n_patients,
-        pooled.n_cycles,
-        pooled.n_sites,
-    )
+    found = [summarise(cycles, **NAMES, reference=pooled) for cycles in sites]
+    again = merge_summaries([summary for summary in found if summary is not None])
+    mean, sd = ln_ratio(pooled.mu, pooled.predictive_covariance, proof.SCAN_TIMES_H)
+    own_mean, own_sd = ln_ratio(again.mu, again.predictive_covariance, proof.SCAN_TIMES_H)
+    assert np.abs(own_mean - mean).max() < 0.002
+    assert np.abs(own_sd / sd - 1.0).max() < 0.01
+    assert pooled.levels is not None
+    assert again.levels is not None
+    for one, other in zip(pooled.levels, again.levels, strict=True):
+        assert np.sqrt(np.diag(other)) == pytest.approx(np.sqrt(np.diag(one)), rel=0.02)
+    assert (again.n_patients, again.n_cycles, again.n_sites) == (pooled.n_patients, pooled.n_cycles, pooled.n_sites)
 
 
 def test_merging_does_not_depend_on_the_order(sites: list[list[Cycle]], tmp_path: Path) -> None:

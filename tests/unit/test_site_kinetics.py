@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import population_proof as proof
 import pytest
 
-from doseledger.errors import SubmissionError
-from doseledger.io.priors import read_prior
+from doseledger.errors import QuantityError, SubmissionError
+from doseledger.io.priors import default_prior, read_prior
 from doseledger.io.submission import read_submission
-from doseledger.kinetics import Cycle, merge_summaries, summarise
+from doseledger.kinetics import Cycle, learn, merge_summaries, summarise
 from doseledger.merge import PRIOR, RECORD, merge
 from doseledger.nuclides import nuclide
-from doseledger.site_kinetics import merged_prior, site_summaries
+from doseledger.site_kinetics import MODEL, merged_prior, site_summaries
+from doseledger.steps.population import teaching_cycles
 from doseledger.submission import Sharing, submit
 
 from .submission_factory import plan_with_tables, rezipped, site_rows, site_tables
@@ -67,6 +69,40 @@ def test_the_prior_is_that_of_the_tables_activities(tmp_path: Path, archives: li
     assert found is not None
     assert found.mean == pytest.approx(expected.mean, rel=1e-9)
     assert np.array(found.covariance) == pytest.approx(np.array(expected.covariance), rel=1e-9)
+
+
+def test_three_rounds_of_files_teach_what_the_patients_together_would(tmp_path: Path) -> None:
+    """Submissions, merge, submissions around its prior, merge: within 1 % of the median and 5 % of the spread.
+
+    Three scans of curves that are all the same: hardly anything is told, and two rounds are not enough.
+    """
+    plan = plan_with_tables(tmp_path, "A", "B", patients=PATIENTS)
+    archives = [tmp_path / "A.zip", tmp_path / "B.zip"]
+    reference = None
+    for revision in (1, 2, 3):
+        for path in archives:
+            submit(plan, path, Sharing(revision=revision, reference=reference), site=path.stem)
+        merge(archives, tmp_path / "merged")
+        reference = read_prior(tmp_path / "merged" / PRIOR)
+    sites = [site_tables(site, patients=PATIENTS) for site in "AB"]
+    names = ("region_activity", "curve", "administration")
+    groups, _ = teaching_cycles(*([row for site in sites for row in site[name].to_pylist()] for name in names))
+    assert len(groups) == 3
+    for (tracer, region), cycles in groups.items():
+        pooled = learn(cycles, radiopharmaceutical=tracer, region=region, model=MODEL)
+        assert reference is not None
+        found = reference.find(tracer, region)
+        assert found is not None
+        (mean, sd), (own_mean, own_sd) = proof.predicted(pooled), proof.predicted(found)
+        assert np.abs(own_mean - mean).max() < 0.01
+        assert np.abs(own_sd / sd - 1.0).max() < 0.05
+
+
+def test_a_reference_with_another_curve_is_refused(tmp_path: Path) -> None:
+    plan = plan_with_tables(tmp_path, "A", patients=PATIENTS)
+    with pytest.raises(QuantityError, match="another model"):
+        submit(plan, tmp_path / "A.zip", Sharing(reference=default_prior()))
+    assert not (tmp_path / "A.zip").exists()
 
 
 def test_no_patient_is_in_a_summary(archives: list[Path]) -> None:

@@ -32,8 +32,15 @@ def submit(
     kinetics: Annotated[
         bool, typer.Option("--kinetics/--no-kinetics", help="Also sums over patients, for a prior of all sites.")
     ] = True,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="prior.json of an earlier merge, around which the sums are made."
+        ),
+    ] = None,
 ) -> None:
     """Write what a site shares: tables without identifiers, checksums, and a page of exactly that."""
+    from doseledger.io.priors import read_prior
     from doseledger.submission import Sharing, read_key, read_secrets, submit
 
     sharing = Sharing(
@@ -43,6 +50,7 @@ def submit(
         secrets=read_secrets(keys) if keys else frozenset(),
         key=read_key(pseudonym_key) if pseudonym_key else None,
         kinetics=kinetics,
+        reference=read_prior(reference) if reference else None,
     )
     written = submit(read_plan(config), out, sharing, site=site)
     typer.echo(

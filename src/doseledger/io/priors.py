@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from doseledger import data
 from doseledger.errors import DoseledgerError, InputMissingError, PriorError
 from doseledger.kinetics.federation import SiteSummary
-from doseledger.kinetics.priors import Covariates, Matrix, PopulationPrior, RegionPrior
+from doseledger.kinetics.priors import Covariates, LevelMatrices, Matrix, PopulationPrior, RegionPrior
 
 #: Versions of the layouts of prior files and of summary files.
 PRIOR_SCHEMA: Final = 1
@@ -50,6 +50,7 @@ class _Entry(_Strict):
     n_sites: int
     source: str
     covariates: _Covariates | None = None
+    levels: LevelMatrices | None = None
 
 
 class _File(_Strict):
@@ -64,10 +65,13 @@ class _Summary(_Strict):
     site: str
     model: str
     reference_mean: tuple[float, ...]
-    reference_covariance: Matrix
+    reference_levels: LevelMatrices
+    deviation: tuple[float, ...]
     precision: Matrix
     weighted: tuple[float, ...]
     scatter: Matrix
+    cycle_precision: Matrix
+    cycle_squares: Matrix
     n_patients: int
     n_cycles: int
 

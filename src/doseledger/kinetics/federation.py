@@ -1,18 +1,21 @@
 """Learning from sites that keep their patients: each exports sums, and the sums are merged into a prior.
 
 A site replaces each patient by a normal factor of the patient's own parameters (`population`), around a reference that
-all sites share. With the covariance O of the reference, S_p is the precision and s_p = S_p (x_p - reference) the
-weighted deviation with which patient p speaks of the site's mean. Three sums leave the site:
+all sites share: a mean, and the covariances between cycles C, patients O and sites. S_p is the precision and
+s_p = S_p (x_p - reference) the weighted deviation with which patient p speaks of the site's mean, C and O put in. With
+the site's own deviation e from the reference, as it sees it itself, these leave the site:
 
-    P = sum S_p,   q = sum s_p,   Z = sum s_p s_p'.
+    P = sum S_p,   q = sum s_p,   e,   Z = sum (s_p - S_p e)(s_p - S_p e)',
+    K = sum of the precisions of its cycles,   V = sum of the expected squares of the cycles' deviations.
 
-If the covariance between patients is O + D and the site's mean deviates by e, then
+If the covariance between patients is O + D and the site's mean deviates by f, then
 
-    E[sum (s_p - S_p e)(s_p - S_p e)'] = P + sum S_p D S_p,
+    E[sum (s_p - S_p f)(s_p - S_p f)'] = P + sum S_p D S_p,
 
-which gives D from the sums of all sites, with the mean of S_p in place of each, and e from P and q. D vanishes where
-the reference is right: each round of summaries around the merged prior comes nearer to what the patients together
-would have taught.
+which gives D from the sums of all sites, with the mean of S_p in place of each (f - e is small), and f from P and q.
+The covariance between cycles follows from V in the same way. D vanishes where the reference is right, which is where
+the patients together would have led (`population.learn`): each round of summaries around the merged prior comes nearer
+to it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,15 @@ from doseledger.errors import QuantityError
 from doseledger.kinetics.cycles import Batch, Cycle, usable
 from doseledger.kinetics.levels import LEVEL_SD, PSEUDO_NODES, Levels, Start, hyper_prior, moments, passed_on, pooled
 from doseledger.kinetics.population import untold_parameters
-from doseledger.kinetics.priors import PARAMETERS, Matrix, RegionPrior, as_matrix, check_covariance
+from doseledger.kinetics.priors import (
+    PARAMETERS,
+    LevelMatrices,
+    Matrix,
+    RegionPrior,
+    as_levels,
+    as_matrix,
+    check_covariance,
+)
 
 Array = NDArray[np.float64]
 
@@ -39,8 +50,10 @@ ROUNDS: Final = 8
 #: Iterations of the merger, and the change over the standard deviations at which they end.
 ITERATIONS: Final = 500
 TOLERANCE: Final = 1e-7
-#: The covariance between patients keeps at least this share of the reference's in every direction.
-SMALLEST_SHARE: Final = 0.01
+#: Covariances between patients and between cycles keep at least these shares of the reference's in every direction.
+SMALLEST_SHARE, SMALLEST_CYCLE_SHARE = 0.01, 0.5
+#: Share of a step of the covariances that is taken once there has been a round: whole steps swing.
+LATER_STEP: Final = 0.6
 
 
 @dataclass(frozen=True)
@@ -49,10 +62,12 @@ class SiteSummary:
 
     Attributes
     ----------
-    reference_mean, reference_covariance
-        Around which the sums were made: mean, and covariance between patients.
-    precision, weighted, scatter
-        P, q and Z of the module.
+    reference_mean, reference_levels
+        Around which the sums were made: mean, and covariances between cycles, patients and sites.
+    deviation, precision, weighted, scatter
+        e, P, q and Z of the module.
+    cycle_precision, cycle_squares
+        K and V of the module.
 
     Raises
     ------
@@ -65,20 +80,26 @@ class SiteSummary:
     site: str
     model: str
     reference_mean: tuple[float, ...]
-    reference_covariance: Matrix
+    reference_levels: LevelMatrices
+    deviation: tuple[float, ...]
     precision: Matrix
     weighted: tuple[float, ...]
     scatter: Matrix
+    cycle_precision: Matrix
+    cycle_squares: Matrix
     n_patients: int
     n_cycles: int
 
     def __post_init__(self) -> None:
         size = len(PARAMETERS.get(self.model, ()))
-        if size == 0 or len(self.reference_mean) != size or len(self.weighted) != size:
+        vectors = (self.reference_mean, self.deviation, self.weighted)
+        if size == 0 or any(len(vector) != size for vector in vectors):
             raise QuantityError("the summary does not fit its model", value=self.model, expected=list(PARAMETERS))
-        if not np.all(np.isfinite([*self.reference_mean, *self.weighted])):
-            raise QuantityError("the summary is not finite", value=(self.reference_mean, self.weighted))
-        for name in ("reference_covariance", "precision", "scatter"):
+        if not np.all(np.isfinite(vectors)):
+            raise QuantityError("the summary is not finite", value=vectors)
+        for matrix in self.reference_levels:
+            check_covariance("the summary's reference", matrix, size)
+        for name in ("precision", "scatter", "cycle_precision", "cycle_squares"):
             check_covariance(f"the summary's {name}", getattr(self, name), size)
         if self.n_patients < MINIMUM_PATIENTS:
             raise QuantityError("the summary is of too few patients", value=self.n_patients, expected=MINIMUM_PATIENTS)
@@ -118,20 +139,29 @@ def summarise(
     levels.approach(batch)
     for _ in range(ROUNDS):
         levels.iterate(batch)
-    own_p, own_q = passed_on(levels.p, levels.q, before.covariances[0], batch.patient_of, None)
-    shrink = np.linalg.inv(np.eye(before.mean.size) + own_p @ before.covariances[1])
+    between_cycles, between_patients, _ = before.covariances
+    identity = np.eye(before.mean.size)
+    own_p, own_q = passed_on(levels.p, levels.q, between_cycles, batch.patient_of, None)
+    shrink = np.linalg.inv(identity + own_p @ between_patients)
     precision = _symmetric(shrink @ own_p)
     weighted = np.einsum("nde,ne->nd", shrink, own_q) - precision @ before.mean
+    deviation = levels.mean + levels.deviations[2][0] - before.mean
+    around = weighted - precision @ deviation
+    cycle_precision = np.linalg.inv(identity + levels.p @ between_cycles) @ levels.p
+    cycle_squares = levels.deviations[0].T @ levels.deviations[0] + levels.doubts[0].sum(axis=0)
     return SiteSummary(
         radiopharmaceutical=radiopharmaceutical,
         region=region,
         site=sites[0],
         model=model,
         reference_mean=tuple(before.mean.tolist()),
-        reference_covariance=as_matrix(before.covariances[1]),
+        reference_levels=as_levels(before.covariances),
+        deviation=tuple(deviation.tolist()),
         precision=as_matrix(precision.sum(axis=0)),
         weighted=tuple(weighted.sum(axis=0).tolist()),
-        scatter=as_matrix(_symmetric(weighted.T @ weighted)),
+        scatter=as_matrix(_symmetric(around.T @ around)),
+        cycle_precision=as_matrix(_symmetric(cycle_precision.sum(axis=0))),
+        cycle_squares=as_matrix(_symmetric(cycle_squares)),
         n_patients=batch.n_patients,
         n_cycles=batch.n_cycles,
     )
@@ -150,7 +180,7 @@ def merge_summaries(summaries: Sequence[SiteSummary], *, source: str = "") -> Re
         raise QuantityError("there is no summary to merge", value=0)
     if len({summary.site for summary in ordered}) < len(ordered):
         raise QuantityError("a site is there twice", value=[summary.site for summary in ordered])
-    kinds = {(s.radiopharmaceutical, s.region, s.model, s.reference_mean, s.reference_covariance) for s in ordered}
+    kinds = {(s.radiopharmaceutical, s.region, s.model, s.reference_mean, s.reference_levels) for s in ordered}
     if len(kinds) > 1:
         raise QuantityError("the summaries are not of one region, model and reference", value=sorted(map(str, kinds)))
     first = ordered[0]
@@ -171,42 +201,49 @@ def merge_summaries(summaries: Sequence[SiteSummary], *, source: str = "") -> Re
         n_cycles=sum(s.n_cycles for s in ordered),
         n_sites=len(ordered),
         source=f"{source}: {told}" if source else told,
+        levels=as_levels(found.covariances),
     )
 
 
 def _merged(summaries: Sequence[SiteSummary]) -> Start:
     """Mean, its covariance, and the covariance of each level."""
     hyper = hyper_prior(summaries[0].model)
-    reference, old = np.array(summaries[0].reference_mean), np.array(summaries[0].reference_covariance)
+    reference = np.array(summaries[0].reference_mean)
+    cycle, old, between = (np.array(matrix) for matrix in summaries[0].reference_levels)
+    step = 1.0 if np.array_equal(reference, hyper.mean) else LATER_STEP
     counts = np.array([s.n_patients for s in summaries])
     each = np.array([s.precision for s in summaries]) / counts[:, None, None]
     weighted = np.array([s.weighted for s in summaries])
     scatter = np.array([s.scatter for s in summaries])
+    deviations = np.array([s.deviation for s in summaries])
+    # Of the sum of squares Z, around each site's own deviation e.
+    around = weighted - counts[:, None] * np.einsum("sij,sj->si", each, deviations)
     size, nobody = reference.size, np.zeros(len(summaries), np.intp)
     identity, start_precision = np.eye(size), np.linalg.inv(hyper.mean_covariance)
+    cycle_change = step * _cycle_change(summaries, cycle, hyper.covariances[0])
+    # Of patients with one cycle nobody can tell the two levels apart: their sum is what is seen.
+    inside = counts.sum() / sum(s.n_cycles for s in summaries) * cycle_change
     # The hyper-prior counts as pseudo-patients that are seen exactly.
     exact = np.linalg.inv(old)
-    left = np.einsum("s,sij,skl->ikjl", counts, each, each).reshape(size**2, size**2)
-    left += PSEUDO_NODES * np.kron(exact, exact)
+    left = _squared(counts, each) + PSEUDO_NODES * np.kron(exact, exact)
     pseudo = PSEUDO_NODES * exact @ (hyper.covariances[1] - old) @ exact
-    change, between = np.zeros((size, size)), hyper.covariances[2]
-    mean, mean_covariance = reference, hyper.mean_covariance
+    pseudo -= np.einsum("s,sij,jk,skl->il", counts, each, inside, each)
+    change, mean, mean_covariance = np.zeros((size, size)), reference, hyper.mean_covariance
     for _ in range(ITERATIONS):
-        # With another covariance between patients, each speaks of the mean with another precision.
-        shrink = np.linalg.inv(identity + each @ change)
+        # With other covariances, each speaks of the mean with another precision.
+        shrink = np.linalg.inv(identity + each @ (change + inside))
         p = counts[:, None, None] * (shrink @ each)
         q = np.einsum("sij,sj->si", shrink, weighted)
         top_p, top_q = passed_on(p, q, between, nobody, None)
         mean_covariance = np.linalg.inv(top_p[0] + start_precision)
         off = mean_covariance @ (top_q[0] + start_precision @ (hyper.mean - reference))
         deviation, doubt, spread = moments(p, q, between, off[None], mean_covariance[None])
-        own = off + deviation
-        # Around the site's own mean; where this is uncertain, it has taken up some of the scatter.
-        drift = np.einsum("sij,sj->si", each, own)
-        cross = weighted[:, :, None] * drift[:, None, :]
+        # Around the site's mean as all sites see it; where this is uncertain, it has taken up some of the scatter.
+        drift = np.einsum("sij,sj->si", each, off + deviation - deviations)
+        cross = around[:, :, None] * drift[:, None, :]
         seen = scatter - cross - np.swapaxes(cross, -1, -2)
         seen += counts[:, None, None] * (drift[:, :, None] * drift[:, None, :] + each @ spread @ each - each)
-        new = _bounded(np.linalg.solve(left, (seen.sum(axis=0) + pseudo).ravel()).reshape(size, size), old)
+        new = _bounded(step * _solved(left, seen.sum(axis=0) + pseudo), old)
         renewed = pooled(deviation, doubt, LEVEL_SD[2])
         scale = np.sqrt(np.diag(old + new + renewed))
         moved = np.abs((new + renewed - change - between) / np.outer(scale, scale)).max()
@@ -214,18 +251,44 @@ def _merged(summaries: Sequence[SiteSummary]) -> Start:
         mean, change, between = reference + off, new, renewed
         if moved < TOLERANCE:
             break
-    return Start(mean, mean_covariance, (hyper.covariances[0], old + change, between))
+    return Start(mean, mean_covariance, (cycle + cycle_change, old + change, between))
+
+
+def _cycle_change(summaries: Sequence[SiteSummary], cycle: Array, hyper: Array) -> Array:
+    """What the covariance between cycles of a patient lacks: only second cycles tell."""
+    n_cycles = np.array([s.n_cycles for s in summaries])
+    again = n_cycles - np.array([s.n_patients for s in summaries])
+    each = np.array([s.cycle_precision for s in summaries]) / n_cycles[:, None, None]
+    exact = np.linalg.inv(cycle)
+    squares = np.sum([s.cycle_squares for s in summaries], axis=0)
+    lacking = exact @ (squares - n_cycles.sum() * cycle + PSEUDO_NODES * (hyper - cycle)) @ exact
+    left = _squared(again, each) + PSEUDO_NODES * np.kron(exact, exact)
+    return _bounded(_solved(left, lacking), cycle, SMALLEST_CYCLE_SHARE)
+
+
+def _squared(counts: NDArray[np.intp], each: Array) -> Array:
+    """The map from D to the sum of S D S over sites, as a matrix."""
+    size = each.shape[-1]
+    return np.asarray(np.einsum("s,sij,skl->ikjl", counts, each, each).reshape(size**2, size**2))
+
+
+def _solved(left: Array, right: Array) -> Array:
+    return np.asarray(np.linalg.solve(left, right.ravel()).reshape(right.shape))
 
 
 def _around(reference: RegionPrior | None, model: str) -> Start:
-    """The reference as a start: the covariance between patients is what that of cycles and sites leaves."""
+    """The reference as a start; one that was not learnt has the hyper-prior's levels, patients what these leave."""
     hyper = hyper_prior(model)
     if reference is None:
         return hyper
+    mean_covariance = np.array(reference.mean_covariance) + 1e-9 * np.eye(reference.mu.size)
+    if reference.levels is not None:
+        cycle, patients, site = (np.array(matrix) for matrix in reference.levels)
+        return Start(reference.mu, mean_covariance, (cycle, patients, site))
     cycle, _, site = hyper.covariances
     total = np.array(reference.covariance)
     patients = total + _bounded(-cycle - site, total, share=0.25)
-    return Start(reference.mu, np.array(reference.mean_covariance) + 1e-9 * np.eye(len(total)), (cycle, patients, site))
+    return Start(reference.mu, mean_covariance, (cycle, patients, site))
 
 
 def _bounded(change: Array, covariance: Array, share: float = SMALLEST_SHARE) -> Array:

@@ -16,7 +16,7 @@ when multiplied with all that the other cycles say of it (expectation propagatio
 these factors the expectations over all levels are exact. The mean is integrated out with them (restricted maximum
 likelihood), so that the covariances of few patients are not too small.
 
-What the scans do not tell is held by a weak hyper-prior, which is the same for all: medians within a factor of
+What the scans do not tell is held by a hyper-prior, which is the same for all: medians within factors of
 `exp(MEAN_SD)`, covariances worth `PSEUDO_NODES` observations (`levels`).
 """
 
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from doseledger.kinetics.cycles import Batch, Cycle
 from doseledger.kinetics.levels import MEAN_SD, Levels, hyper_prior
-from doseledger.kinetics.priors import PARAMETERS, Covariates, RegionPrior, as_matrix
+from doseledger.kinetics.priors import PARAMETERS, Covariates, RegionPrior, as_levels, as_matrix
 
 Array = NDArray[np.float64]
 
@@ -99,11 +99,11 @@ def learn(
         n_sites=batch.n_sites,
         source=f"{source}: {told}" if source else told,
         covariates=effects,
+        levels=as_levels(found.covariances),
     )
 
 
 def untold_parameters(model: str, mean_covariance: Array) -> tuple[str, ...]:
     """Parameters whose mean is hardly better known than before the data."""
-    variances = np.diag(mean_covariance)
-    names = PARAMETERS[model]
-    return tuple(name for name, v in zip(names, variances, strict=True) if v > UNTOLD_SHARE * MEAN_SD**2)
+    told = zip(PARAMETERS[model], np.diag(mean_covariance), strict=True)
+    return tuple(name for name, variance in told if variance > UNTOLD_SHARE * MEAN_SD[name] ** 2)

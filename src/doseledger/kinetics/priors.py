@@ -13,7 +13,7 @@ decay:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
 from typing import Final
@@ -36,6 +36,8 @@ ROUNDING: Final = 1e-9
 _SIDE_OR_NUMBER: Final = re.compile(r"_(left|right|\d+)$")
 
 Matrix = tuple[tuple[float, ...], ...]
+#: Covariances between cycles of a patient, patients of a site, and sites.
+LevelMatrices = tuple[Matrix, Matrix, Matrix]
 Array = NDArray[np.float64]
 
 
@@ -52,6 +54,12 @@ def class_of(region: str) -> str:
 
 def as_matrix(values: Array) -> Matrix:
     return tuple(tuple(float(v) for v in row) for row in values)
+
+
+def as_levels(values: Sequence[Array]) -> LevelMatrices:
+    """Covariances of the three levels, made exactly symmetric."""
+    cycle, patient, site = (as_matrix(0.5 * (value + value.T)) for value in values)
+    return cycle, patient, site
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ class RegionPrior:
         What it was learnt from. The patients give the degrees of freedom of the predictive distribution.
     source
         Where it comes from.
+    levels
+        What `covariance` is the sum of, if it was learnt: sites that learn together start from it.
 
     Raises
     ------
@@ -111,6 +121,7 @@ class RegionPrior:
     n_sites: int
     source: str
     covariates: Covariates | None = None
+    levels: LevelMatrices | None = None
 
     def __post_init__(self) -> None:
         if self.model not in PARAMETERS:
@@ -125,6 +136,8 @@ class RegionPrior:
             raise QuantityError("the prior's mean is not one finite number per parameter", value=self.mean)
         for name in ("covariance", "mean_covariance"):
             check_covariance(f"the prior's {name}", getattr(self, name), size)
+        for matrix in self.levels or ():
+            check_covariance("the prior's covariance of a level", matrix, size)
         if min(self.n_patients, self.n_cycles, self.n_sites) < 1:
             counts = (self.n_patients, self.n_cycles, self.n_sites)
             raise QuantityError("the prior rests on nobody", value=counts)
