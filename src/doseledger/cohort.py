@@ -61,6 +61,11 @@ SEGMENT_MEM_MB: Final = {"contours": 2000, "fastest": 4000, "fast": 7000, "defau
 LABEL: Final = re.compile(r"[A-Za-z0-9]+")
 
 
+def administered_mbq(administration: Row) -> float:
+    """Measured minus residual activity of a row of the administration sheet."""
+    return float(administration["measured_activity_mbq"] - administration["residual_activity_mbq"])
+
+
 @dataclass(frozen=True)
 class Cycle:
     """One administered cycle with all its rows of the sheets.
@@ -118,6 +123,8 @@ class Cycle:
             },
             "kinetics": {
                 "nuclide": (self.administration or {}).get("nuclide"),
+                # No region holds more than was administered.
+                "administration": {k: (self.administration or {}).get(k) for k in _ACTIVITIES},
                 "curve_models": _pick(self.curve_models, *_CURVE_MODEL),
                 "prior": self.prior,
                 "scans": _pick(self.scans, "time_point", "camera"),
@@ -135,6 +142,7 @@ class Cycle:
         return key | by_stage[stage]
 
 
+_ACTIVITIES: Final = ("measured_activity_mbq", "residual_activity_mbq")
 _CURVE_MODEL: Final = ("region", "model", "single_time_point", "uptake_half_life_h", "uptake_ln_sd")
 #: What says how much a camera blurs, beside the columns of its recovery.
 _BLUR: Final = ("camera", "fwhm_mm")

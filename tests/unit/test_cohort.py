@@ -89,7 +89,7 @@ def test_every_stage_is_told_its_key_and_plain_data(stage: str) -> None:
         ({"cameras": (CAMERA | {"fwhm_mm": 9.0},)}, {"ingest", "segment", "align", "kinetics", "dose"}),
         ({"cameras": (CAMERA | {"recovery_surface_mm": 2.1},)}, {"kinetics"}),
         ({"regions": ({"source_name": "Leber", "region": "liver"},)}, {"segment"}),
-        ({"administration": ADMINISTRATION | {"measured_activity_mbq": 7000.0}}, {"ingest", "dose"}),
+        ({"administration": ADMINISTRATION | {"measured_activity_mbq": 7000.0}}, {"ingest", "kinetics", "dose"}),
         ({"administration": ADMINISTRATION | {"nuclide": "Y-90"}}, {"ingest", "kinetics", "dose"}),
         ({"problems": ({"what": "x"},)}, {"ingest"}),
         ({"curve_models": ({"region": "liver", "model": "bi"},)}, {"kinetics"}),

@@ -47,6 +47,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         for number in (1, 2):
             key: Row = {"site": "A", "patient": patient, "cycle": number, "data_origin": "virtual"}
             given = {"radiopharmaceutical": DRUG, "nuclide": "Lu-177"}
+            given |= {"measured_activity_mbq": 7400.0, "residual_activity_mbq": 0.0}
             tables["administration"].append(key | given)
             cycles["A", patient, number] = Cycle("A", patient, number, given, (), (), (), "virtual", "")
             times = FOUR if patient != "P7" else FOUR[1:2]

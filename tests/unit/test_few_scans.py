@@ -38,7 +38,11 @@ def job(
         "relative_random_uncertainty": 0.05,
     }
     own = {"region": "kidney_left", "model": None, "single_time_point": None, "uptake_half_life_h": None}
-    rows = {"curve_models": [own | sheet] if sheet else [], "prior": prior_row(PRIOR) if prior else None}
+    rows = {
+        "curve_models": [own | sheet] if sheet else [],
+        "prior": prior_row(PRIOR) if prior else None,
+        "administration": {"measured_activity_mbq": 7400.0, "residual_activity_mbq": 0.0},
+    }
     return Job({"donors": donors}, Path(), settings, rows)
 
 

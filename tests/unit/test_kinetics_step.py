@@ -28,7 +28,8 @@ def job(model: str = "auto", rows: list[dict[str, Any]] | None = None) -> Job:
         "two_time_points": "mono",
         "relative_random_uncertainty": 0.05,
     }
-    return Job({}, Path(), settings, {"curve_models": rows or [], "prior": None})
+    given = {"measured_activity_mbq": 7400.0, "residual_activity_mbq": 0.0}
+    return Job({}, Path(), settings, {"curve_models": rows or [], "prior": None, "administration": given})
 
 
 def activities(times: dict[int, float], half_life_h: float = 60.0, uptake_h: float = 2.5) -> dict[int, float]:

@@ -128,19 +128,34 @@ class CurveFit:
         )
 
 
+#: A curve may hold so much of the administered activity: calibrations of cameras and dose calibrators are not exact.
+MOST_OF_ADMINISTERED: Final = 1.10
+
+
 @dataclass(frozen=True)
 class Samples:
-    """Checked input of a fit, in order of time."""
+    """Checked input of a fit, in order of time.
+
+    Attributes
+    ----------
+    most_mbq
+        What the curve can hold at the time of injection, and with decay at any other; infinite if that is not known.
+    """
 
     times_h: NDArray[np.float64]
     activity_mbq: NDArray[np.float64]
     u_activity_mbq: NDArray[np.float64]
     u_stated: bool
     decay_constant_per_h: float
+    most_mbq: float = inf
 
 
 def check_samples(
-    times_h: ArrayLike, activity_mbq: ArrayLike, half_life_h: float, u_activity_mbq: ArrayLike | None
+    times_h: ArrayLike,
+    activity_mbq: ArrayLike,
+    half_life_h: float,
+    u_activity_mbq: ArrayLike | None,
+    administered_mbq: float | None = None,
 ) -> Samples:
     """Sort and check the input of a fit.
 
@@ -148,7 +163,7 @@ def check_samples(
     ------
     QuantityError
         Shapes differ, a value is not finite, an activity or time is negative, a time is repeated,
-        the half-life or an uncertainty is not positive.
+        the half-life, an uncertainty or the administered activity is not positive.
     """
     times = np.asarray(times_h, dtype=float)
     activity = np.asarray(activity_mbq, dtype=float)
@@ -168,6 +183,8 @@ def check_samples(
         u_activity = np.broadcast_to(np.asarray(u_activity_mbq, dtype=float), times.shape)
         if not np.all(np.isfinite(u_activity)) or u_activity.min() <= 0:
             raise QuantityError("an uncertainty is not positive", value=u_activity.tolist())
+    if administered_mbq is not None and not administered_mbq > 0:
+        raise QuantityError("the administered activity is not positive", value=administered_mbq)
     order = np.argsort(times)
     return Samples(
         times_h=times[order],
@@ -175,6 +192,7 @@ def check_samples(
         u_activity_mbq=u_activity[order],
         u_stated=u_activity_mbq is not None,
         decay_constant_per_h=log(2.0) / half_life_h,
+        most_mbq=inf if administered_mbq is None else MOST_OF_ADMINISTERED * administered_mbq,
     )
 
 

@@ -76,6 +76,7 @@ def fit_curve(
     u_activity_mbq: ArrayLike | None = None,
     model: str = AUTO,
     prior: UptakePrior | RegionPrior | None = None,
+    administered_mbq: float | None = None,
 ) -> CurveFit:
     """Fit a time-activity curve and integrate it from mid-injection to infinity.
 
@@ -95,6 +96,8 @@ def fit_curve(
         Of the uptake half-life; a median of 2.5 h with a standard deviation of 1.0 of its logarithm
         if not given. With the `RegionPrior` of a population the model is ``"population"`` for any
         number of scans: the posterior of the population's curves.
+    administered_mbq
+        At the injection: curves of a population that hold more than `curves.MOST_OF_ADMINISTERED` of it have no weight.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def fit_curve(
     ('saturated', 50.0, 14426.95)
     """
     _check_model(model, prior)
-    samples = check_samples(times_h, activity_mbq, half_life_h, u_activity_mbq)
+    samples = check_samples(times_h, activity_mbq, half_life_h, u_activity_mbq, administered_mbq)
     if isinstance(prior, RegionPrior):
         return fit_population(samples, prior)
     if not np.any(samples.activity_mbq > 0):

@@ -6,7 +6,9 @@ logarithm. With one scan the shape stays that of the population:
     TIA = A(t) R(t),   R(t) = integral of g / g(t),
 
 and the estimate A(t) exp(E[ln R(t)]) is the one of least mean square error of ln TIA. Each further scan weighs
-the shapes by their likelihood. The integrals over x are sums over nodes (`nodes`).
+the shapes by their likelihood. Curves that would at some time hold more than was administered have no weight: of a
+late scan of a population with very different half-lives they would be most of the upper tail. The integrals over x are
+sums over nodes (`nodes`).
 
 For the estimate x is normal; for the interval it has a t distribution, with as many degrees of freedom as patients
 have shown the covariance (of which the mean of a log-normal rate would not exist).
@@ -43,6 +45,8 @@ RECENTRED: Final = 6
 FEWEST_NODES: Final = 50.0
 #: Share of the former spread that nodes keep when they follow.
 TRACE: Final = 1e-3
+#: Times at which a curve is held against the administered activity, h; its peak is flat between two of them.
+PEAK_TIMES_H: Final = np.array([0.0, *np.geomspace(0.1, 168.0, 64)])
 #: Two-sided 95 %.
 TAILS: Final = (0.025, 0.975)
 
@@ -176,6 +180,8 @@ def _drawn(samples: Samples, prior: RegionPrior, centre: Array, spread: Array) -
     ln = -ln_drawn
     if times.size > 1:
         ln = ln - 0.5 * np.square(data - amplitude[:, None] * basis).sum(axis=1)
+    if np.isfinite(samples.most_mbq):
+        ln = np.where(_largest_mbq(shape, amplitude, samples.decay_constant_per_h) <= samples.most_mbq, ln, -np.inf)
     return _Posterior(
         x=x,
         shape=shape,
@@ -185,6 +191,12 @@ def _drawn(samples: Samples, prior: RegionPrior, centre: Array, spread: Array) -
         ln_amplitude_sd=1.0 / (amplitude * np.sqrt(norm)),
         amplitude_z=z[:, size + 1],
     )
+
+
+def _largest_mbq(shape: LogShape, amplitude: Array, decay_constant_per_h: float) -> Array:
+    """Most that each curve ever holds, decay corrected to the injection."""
+    held = shape.at(np.broadcast_to(PEAK_TIMES_H, (amplitude.size, PEAK_TIMES_H.size)))
+    return np.asarray(amplitude * (held * np.exp(decay_constant_per_h * PEAK_TIMES_H)).max(axis=1))
 
 
 def _weighted(samples: Samples) -> tuple[Array, Array, Array]:
@@ -198,7 +210,9 @@ def _positive(covariance: Array) -> Array:
 
 
 def _weights(ln: Array) -> Array:
-    weight = np.exp(ln - ln.max())
+    """Normalised; all of one node where none is possible, so that too few effective nodes are left."""
+    highest = ln.max()
+    weight = np.exp(ln - highest) if np.isfinite(highest) else np.eye(1, ln.size)[0]
     return np.asarray(weight / weight.sum())
 
 

@@ -55,6 +55,7 @@ def single_time_point(
     method: str = "hanscheid",
     prior: KineticPrior | RegionPrior | None = None,
     u_activity_mbq: float | None = None,
+    administered_mbq: float | None = None,
 ) -> CurveFit:
     """Time-integrated activity from one activity.
 
@@ -72,11 +73,14 @@ def single_time_point(
     prior
         Needed by ``madsen``, which takes the median and spread of the terminal half-life from a
         `RegionPrior`, and by ``population``, which takes a `RegionPrior` alone.
+    administered_mbq
+        At the injection: ``population`` gives curves that hold more than `curves.MOST_OF_ADMINISTERED` of it no weight,
+        and ``hanscheid`` counts with no half-life so short that the curve would.
 
     Raises
     ------
     QuantityError
-        Time or activity is not positive.
+        Time, activity or administered activity is not positive.
     UnknownNameError
         The method is not known, or its prior is missing.
 
@@ -102,7 +106,7 @@ def single_time_point(
         raise UnknownNameError("the method needs a prior", value=method, expected="prior=RegionPrior(...)")
     if time_h <= 0:
         raise QuantityError("the scan is not after the injection", value=time_h)
-    samples = check_samples([time_h], [activity_mbq], half_life_h, u_activity_mbq)
+    samples = check_samples([time_h], [activity_mbq], half_life_h, u_activity_mbq, administered_mbq)
     if activity_mbq == 0:
         return CurveFit.without_result(method, "not_converged")
     if method == POPULATION and isinstance(prior, RegionPrior):
@@ -123,7 +127,8 @@ def single_time_point(
         u_tia = tia * hypot(abs(rate * time_h - 1.0) * prior.ln_sd, u_activity_rel)
         interval = log_symmetric_interval(tia, u_tia)
     else:
-        rms, too_high, too_low = hanscheid_errors(time_h, half_life_h)
+        fastest = slowest + max(log(samples.most_mbq / activity_mbq) / time_h - slowest, 0.0)
+        rms, too_high, too_low = hanscheid_errors(time_h, half_life_h, shortest_h=log(2.0) / fastest)
         u_tia = tia * hypot(rms, u_activity_rel)
         interval = log_interval(tia, hypot(too_high, Z95 * u_activity_rel), hypot(too_low, Z95 * u_activity_rel))
     return CurveFit(
@@ -145,7 +150,7 @@ def single_time_point(
     )
 
 
-def hanscheid_errors(time_h: float, half_life_h: float) -> tuple[float, float, float]:
+def hanscheid_errors(time_h: float, half_life_h: float, *, shortest_h: float = 0.0) -> tuple[float, float, float]:
     """What Haenscheid's approximation may be off by, when nothing is known of the half-life.
 
     With T the effective half-life and u = t/T, estimate over truth is 2u 2^-u of one exponential (beyond one physical
@@ -156,6 +161,8 @@ def hanscheid_errors(time_h: float, half_life_h: float) -> tuple[float, float, f
     ----------
     half_life_h
         Physical.
+    shortest_h
+        No effective half-life is shorter than this one either.
 
     Returns
     -------
@@ -176,7 +183,7 @@ def hanscheid_errors(time_h: float, half_life_h: float) -> tuple[float, float, f
     96.0 [1.53, 0.06, 4.23]
     168.0 [3.53, 0.04, 9.13]
     """
-    shortest_h = 1.0 / (1.0 / SHORTEST_BIOLOGICAL_H + 1.0 / half_life_h)
+    shortest_h = min(max(shortest_h, 1.0 / (1.0 / SHORTEST_BIOLOGICAL_H + 1.0 / half_life_h)), half_life_h)
     position = (np.arange(_HALF_LIVES) + 0.5) / _HALF_LIVES
     true = log(2.0) / (shortest_h * (half_life_h / shortest_h) ** position)
     assumed = log(2.0) / min(time_h, half_life_h)

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any, Final
 
 from doseledger import __version__
-from doseledger.cohort import Row
+from doseledger.cohort import Row, administered_mbq
 from doseledger.io.nifti import read_image, read_sidecar
 from doseledger.io.tables import is_leading, write_rows
 from doseledger.regions import sums_of
@@ -15,7 +15,6 @@ from doseledger.report.patient_page import patient_page
 from doseledger.statistics.course import Cumulation, CycleDose, check_limit, cumulate, impute
 from doseledger.statistics.response import volume_response
 from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, finished_cycles, outcome_rows
-from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT, PAGE, scan_file
 from doseledger.steps.lesion_names import with_patient_names, write_lesion_names
 from doseledger.steps.pictures import cycle_slices

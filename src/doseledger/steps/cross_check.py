@@ -122,10 +122,6 @@ def clock_flags(spect: SpectInspection, administration: Row) -> list[str]:
     return flags
 
 
-def administered_mbq(administration: Row) -> float:
-    return float(administration["measured_activity_mbq"] - administration["residual_activity_mbq"])
-
-
 def calibration_of(camera: Row) -> Calibration | None:
     """What the camera sheet declares for images in counts; None where it declares no sensitivity."""
     if camera["sensitivity_cps_per_mbq"] is None:

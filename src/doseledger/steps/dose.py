@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from doseledger import __version__
 from doseledger.activity import self_recovery
-from doseledger.cohort import Row
+from doseledger.cohort import Row, administered_mbq
 from doseledger.dose import compute_dose, density_from_hu
 from doseledger.dose.organ import marrow_method
 from doseledger.geometry import Grid
@@ -18,7 +18,6 @@ from doseledger.io.nifti import read_image, read_sidecar, write_image
 from doseledger.io.tables import SCHEMAS, read_rows, write_rows
 from doseledger.nuclides import nuclide
 from doseledger.regions import hard_labels, volume_average
-from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.kinetics import reference_fractions
 from doseledger.steps.layout import ALIGNMENT, LABELS, TIA_MAP, dose_file, dose_sd_file, scan_file
 from doseledger.steps.marrow_rows import marrow_rows, vertebra_flags

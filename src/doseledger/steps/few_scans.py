@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from doseledger.cohort import Row
+from doseledger.cohort import Row, administered_mbq
 from doseledger.io.prior_rows import prior_of
 from doseledger.io.tables import read_rows
 from doseledger.kinetics import POPULATION, CurveFit, RegionPrior, fit_curve, single_time_point
@@ -78,7 +78,10 @@ def one_scan(
             time_h, activity_mbq, half_life_h=half_life_h, donor=donors[region], u_activity_mbq=u_mbq
         )
     entry = population_entry(job, region)
-    hanscheid = single_time_point(time_h, activity_mbq, half_life_h=half_life_h, u_activity_mbq=u_mbq)
+    given_mbq = administered_mbq(job.rows["administration"])
+    hanscheid = single_time_point(
+        time_h, activity_mbq, half_life_h=half_life_h, u_activity_mbq=u_mbq, administered_mbq=given_mbq
+    )
     if method == HANSCHEID or entry is None:
         return hanscheid
     fit = single_time_point(
@@ -88,6 +91,7 @@ def one_scan(
         method=POPULATION if method == OWN_CYCLE else method,
         prior=entry,
         u_activity_mbq=u_mbq,
+        administered_mbq=given_mbq,
     )
     return replace(fit, prior=job.rows["prior"]["name"]) if fit.has_curve else hanscheid
 
@@ -118,7 +122,14 @@ def two_scans(
     entry = population_entry(job, region) if wants_prior(job, region, times_h.size) else None
     if entry is None:
         return None
-    fit = fit_curve(times_h, activity_mbq, half_life_h=half_life_h, u_activity_mbq=u_mbq, prior=entry)
+    fit = fit_curve(
+        times_h,
+        activity_mbq,
+        half_life_h=half_life_h,
+        u_activity_mbq=u_mbq,
+        prior=entry,
+        administered_mbq=administered_mbq(job.rows["administration"]),
+    )
     return replace(fit, prior=job.rows["prior"]["name"]) if fit.has_curve else None
 
 

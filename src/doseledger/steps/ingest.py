@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from doseledger import __version__
-from doseledger.cohort import Row
+from doseledger.cohort import Row, administered_mbq
 from doseledger.io.dicom import AppliedCalibration, CtImage, SpectImage, open_ct, open_spect
 from doseledger.io.nifti import voxels_sha256, write_image, write_sidecar
 from doseledger.io.tables import write_rows
 from doseledger.nuclides import nuclide
-from doseledger.steps.cross_check import administered_mbq, check_cycle, clock_flags, time_h
+from doseledger.steps.cross_check import check_cycle, clock_flags, time_h
 from doseledger.steps.layout import scan_file
 from doseledger.steps.stage import Job
 from doseledger.units import BQ_PER_MBQ, SECONDS_PER_HOUR

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from doseledger.cohort import Row
+from doseledger.cohort import Row, administered_mbq
 from doseledger.dose import DoseMap
 from doseledger.dose.marrow import (
     BLOOD,
@@ -38,7 +38,6 @@ from doseledger.geometry import Grid
 from doseledger.io.tables import read_rows
 from doseledger.regions import dose_flags
 from doseledger.steps.blood import CURVE_SOURCE, blood_facts
-from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.organ_rows import Result, camera_of, fit_spread, interval_factors
 from doseledger.steps.specs import read_specs
 from doseledger.steps.stage import Job

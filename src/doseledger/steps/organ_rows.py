@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doseledger.cohort import Row
+from doseledger.cohort import Row, administered_mbq
 from doseledger.dose import REGISTRY, DoseMap
 from doseledger.geometry import Grid
 from doseledger.io.nifti import read_sidecar
@@ -24,7 +24,6 @@ from doseledger.regions import RegionSpec, dose_flags, pair_flags, sums_of
 from doseledger.statistics.radiobiology import bed_gy, eqd2_gy, g_factor
 from doseledger.statistics.region import RegionDose, region_dose
 from doseledger.statistics.uncertainty import DoseUncertainty, combine_parts, dose_uncertainty
-from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.layout import ALIGNMENT
 from doseledger.steps.recovery import (
     AS_MEASURED,

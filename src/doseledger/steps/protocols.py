@@ -10,6 +10,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from math import exp, log, sqrt
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from doseledger.cohort import Plan, Row
+from doseledger.cohort import Plan, Row, administered_mbq
 from doseledger.errors import InputMissingError, QuantityError
 from doseledger.kinetics import POPULATION, CurveFit, Cycle, RegionPrior, class_of, fit_curve, learn, single_time_point
 from doseledger.kinetics.curves import SMALLEST_SHARE, Samples, check_samples
@@ -62,6 +63,7 @@ class FullCycle:
     region: str
     radiopharmaceutical: str
     half_life_h: float
+    administered_mbq: float
     samples: Samples
     curve: EarlierCurve
     tia_mbq_h: float
@@ -146,6 +148,7 @@ def cohort_cycles(plan: Plan, truth: Path | None) -> list[FullCycle]:
                 *_key(row),
                 radiopharmaceutical=given["radiopharmaceutical"],
                 half_life_h=half_life_h,
+                administered_mbq=administered_mbq(given),
                 samples=samples_of([r["time_h"] for r in own], [r["activity_mbq"] for r in own], half_life_h, _u(own)),
                 curve=EarlierCurve(
                     row["cycle"],
@@ -215,16 +218,31 @@ def _fits(
     if not values.min() > 0.0:
         return
     if len(part) == 2:
-        yield "mono", fit_curve(times, values, half_life_h=half_life_h, u_activity_mbq=u, model="mono")
+        fit_two = partial(
+            fit_curve,
+            times,
+            values,
+            half_life_h=half_life_h,
+            u_activity_mbq=u,
+            administered_mbq=cycle.administered_mbq,
+        )
+        yield "mono", fit_two(model="mono")
         if prior is not None:
-            yield POPULATION, fit_curve(times, values, half_life_h=half_life_h, u_activity_mbq=u, prior=prior)
+            yield POPULATION, fit_two(prior=prior)
         return
     time_h, value, u_mbq = float(times[0]), float(values[0]), float(u[0])
-    yield "hanscheid", single_time_point(time_h, value, half_life_h=half_life_h, u_activity_mbq=u_mbq)
-    for method in ("madsen", POPULATION) if prior is not None else ():
+    for method in ("hanscheid", "madsen", POPULATION) if prior is not None else ("hanscheid",):
         yield (
             method,
-            single_time_point(time_h, value, half_life_h=half_life_h, method=method, prior=prior, u_activity_mbq=u_mbq),
+            single_time_point(
+                time_h,
+                value,
+                half_life_h=half_life_h,
+                method=method,
+                prior=prior,
+                u_activity_mbq=u_mbq,
+                administered_mbq=cycle.administered_mbq,
+            ),
         )
     if donor is not None:
         own = from_other_cycle(time_h, value, half_life_h=half_life_h, donor=donor, u_activity_mbq=u_mbq)
