@@ -39,6 +39,8 @@ def damaged(results: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _without_outcome(results: Path) -> Iterator[Path]:
+    above = (results / name for name in COHORT_FOLDERS)
+    yield from (f for f in above if f.is_dir() and not (f / OUTCOME).exists())
     for patient in results.glob("site-*/sub-*"):
         folders = [patient / "course", *(c / s for c in patient.glob("ses-c*") for s in CYCLE_STAGES)]
         yield from (f for f in folders if f.is_dir() and not (f / OUTCOME).exists())

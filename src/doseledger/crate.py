@@ -76,7 +76,9 @@ def write_crate(
     tables = plan.results / COHORT_FOLDERS[0]
     paths = sorted(tables.rglob("*.parquet"))
     if not paths:
-        raise InputMissingError("the cohort has no tables yet", path=tables)
+        raise InputMissingError(
+            "the cohort has no tables yet", path=tables, remedy="Run the cohort first (`doseledger run CONFIG`)."
+        )
     if out.exists() and any(out.iterdir()):
         raise ForeignResultsError("the folder of the crate is not empty", path=out, remedy="Give a new folder.")
     read_outcome(tables, hashes=True)

@@ -175,7 +175,9 @@ def _compare_reals(
         if not difference.any():
             continue
         size = np.maximum(np.abs(x[finite]), np.abs(y[finite]))
-        of_allowed = difference / ((allowed.relative + statistical) * size + allowed.floor * largest)
+        limit = (allowed.relative + statistical) * size + allowed.floor * largest
+        # No limit without a size: two zeros in a column of zeros, whose quotient would hide all others.
+        of_allowed = np.divide(difference, limit, out=np.zeros_like(difference), where=limit > 0.0)
         at = int(of_allowed.argmax())
         if worst is None or of_allowed[at] > worst.of_allowed:
             worst = Deviation(name, kind, float(difference[at] / size[at]), float(of_allowed[at]), place)
@@ -199,6 +201,10 @@ def compare_images(own: Path, their: Path) -> tuple[list[str], list[Deviation]]:
         return [], []
     if own.name.startswith(_NOT_COMPARED_IMAGE):
         return [], []
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)):
+        return ["voxels have a number only on one side"], []
+    a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
     kind = "monte_carlo_image" if own.name.startswith("dose_") else "image"
     largest = float(np.abs(a).max(initial=0.0))
     difference = np.abs(a.astype(float) - b.astype(float))

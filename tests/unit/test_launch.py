@@ -13,14 +13,16 @@ import threading
 import time
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from doseledger.errors import DiskFullError, JobsAliveError, ResultsInUseError, ResultsNotWritableError, of_writing
-from doseledger.launch import orphans
+from doseledger.launch import cohort_run, orphans
 from doseledger.launch.lock import only_run, run_folder
 from doseledger.launch.room import LEAST_ROOM_BYTES, check_folder
-from doseledger.launch.workflow import run_snakemake
+from doseledger.launch.workflow import Ended, run_snakemake
 
 
 def hold(results: Path, *, take_over: bool = False) -> list[str]:
@@ -129,6 +131,34 @@ def test_a_run_that_ended_by_itself_leaves_no_name(queue: Path, results: Path) -
     orphans.forget(results)
     queue.unlink()
     assert not orphans.end_earlier(results, print)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_jobs_that_a_failed_snakemake_left_are_cancelled_at_once_or_at_the_next_start(
+    queue: Path, results: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """Snakemake ends without cancelling where the thread that asks Slurm has died."""
+    names: list[str] = []
+
+    def fails(command: object, log: Path, lock: int, tell: object, *, name: str) -> Ended:
+        names.append(name)
+        queue.write_text(f"7 {name}_a1\n")
+        if not answers:
+            queue.unlink()
+        return Ended(1, stopped=False)
+
+    monkeypatch.setattr(cohort_run, "run_snakemake", fails)
+    monkeypatch.setattr(cohort_run, "check_room", lambda _: None)
+    told: list[str] = []
+    options: dict[str, Any] = {"snakefile": Path("Snakefile"), "profile": "p", "cores": None, "directory": results}
+    plan: Any = SimpleNamespace(results=results)
+    ending = cohort_run.run_cohort(plan, Path("c.yaml"), **options, take_over=False, tell=told.append)
+    assert ending.failed
+    if not answers:
+        assert "Slurm does not say" in told[-1]
+        queue.write_text(f"7 {names[-1]}_a1\n")
+        assert orphans.end_earlier(results, told.append)
+    assert queue.read_text() == ""
 
 
 def test_jobs_that_do_not_end_stop_the_start(queue: Path, results: Path) -> None:

@@ -144,6 +144,19 @@ def test_images_are_held_against_their_largest_voxel(tmp_path: Path) -> None:
     assert images(tmp_path / "f", "dose_gy_pmc.nii.gz", 0.15) != []
 
 
+def test_an_image_that_is_no_number_on_one_side_is_not_within(tmp_path: Path) -> None:
+    """Every comparison with nan says no: also the one with what is allowed."""
+    for name in ("tia.nii.gz", "dose_gy_pmc.nii.gz"):
+        assert images(tmp_path / "nan" / name, name, float("nan")) == ["voxels have a number only on one side"]
+
+
+def test_numbers_against_zeros_alone_differ(tmp_path: Path) -> None:
+    """A zero of zero allowed is no number, and hid the difference beside it."""
+    own, their = curves(parameters=[0.0, 0.0]), curves(parameters=[0.0, 5.0])
+    (text,) = found(tmp_path, "curve", own, their)
+    assert text.startswith("parameters differs")
+
+
 def test_labels_may_move_in_a_few_voxels_only(tmp_path: Path) -> None:
     few = int(LABELS_MOVED * np.prod(GRID.shape))
     assert images(tmp_path / "a", "x_dseg.nii.gz", 1, few) == []

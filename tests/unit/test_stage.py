@@ -198,3 +198,12 @@ def test_only_named_inputs_may_be_refused_and_those_of_other_cycles_are_kept_asi
         "two", inputs={"good": (bad,), "donors": (good,)}, output=tmp_path / "three", settings={}, rows=own
     )
     assert (turned["status"], turned["origin_stage"]) == ("refused", "bad")
+
+
+def test_half_a_note_of_a_killed_job_says_that_it_was_killed(tmp_path: Path) -> None:
+    attempt = tmp_path / f".dose{wrapper.PARTIAL}node.1.abc"
+    attempt.mkdir()
+    (attempt / wrapper.FAILURE).write_text('{"code": "x", "sen')
+    found = failure_of(tmp_path / "dose")
+    assert found is not None
+    assert found["code"] == "killed"

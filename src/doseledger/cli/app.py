@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from doseledger import __version__
 from doseledger.cohort import Plan
-from doseledger.errors import DoseledgerError, of_writing
+from doseledger.errors import DoseledgerError, StageDamagedError, of_writing
 
 NOTICE: Final = "Research software. Not a medical device."
 
@@ -25,7 +25,7 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except DoseledgerError as error:
+        except (DoseledgerError, StageDamagedError) as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from None
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from doseledger.cli.app import ConfigPath, app, read_plan
+from doseledger.errors import InputMissingError
 
 #: Cycles that `status` names per reason.
 EXAMPLES: Final = 5
@@ -80,18 +81,27 @@ def verify(
 ) -> None:
     """Check every file of a results folder against its manifest, and results of the same cohort against each other.
 
-    Files are identical, or within the tolerances of rounding, or different.
+    Files are identical, or within the tolerances of rounding, or different; what is damaged is not compared. The exit
+    status is 1 if there is damage that was not discarded, or a difference; 2 if there is nothing to verify.
     """
     from doseledger import audit
 
     damaged = list(audit.damaged(results))
-    problems = len(damaged)
-    for folder, detail in damaged:
-        typer.echo(f"damaged: {folder}: {detail}")
+    _tell_damaged(damaged)
+    stages = len(audit.stage_folders(results))
+    if not stages and not damaged:
+        raise InputMissingError("there is no finished stage to verify", path=results, remedy="Give a results folder.")
     for folder in [folder for folder, _ in damaged] if discard else []:
         for gone in audit.discard(results, folder):
             typer.echo(f"discarded: {gone}")
-    typer.echo(f"{len(audit.stage_folders(results))} stages, {problems} damaged")
+    typer.echo(f"{stages} stages, {len(damaged)} damaged")
+    problems = 0 if discard else len(damaged)
+    # Hashes are taken from the manifests: they must be those of the files.
+    of_others = [found for other in against or [] for found in audit.damaged(other)]
+    _tell_damaged(of_others)
+    if against and (damaged or of_others):
+        typer.echo("not compared: a results folder is damaged")
+        raise typer.Exit(1)
     if against:
         typer.echo(f"{'against':40} {'identical':>9} {'within':>6} {'different':>9}  SHA-256 of all tables and images")
         typer.echo(f"{results!s:40} {'':>9} {'':>6} {'':>9}  {audit.cohort_sha256(results)}")
@@ -103,4 +113,9 @@ def verify(
         for finding in findings:
             problems += 1
             typer.echo(f"  different: {finding.where}: {finding.text}")
-    raise typer.Exit(1 if problems and not discard else 0)
+    raise typer.Exit(1 if problems else 0)
+
+
+def _tell_damaged(found: list[tuple[Path, str]]) -> None:
+    for folder, detail in found:
+        typer.echo(f"damaged: {folder}: {detail}")

@@ -90,5 +90,9 @@ def run_cohort(
                 # Nothing that follows can be had either.
                 check_room(plan.results)
                 failed = True
-        orphans.forget(plan.results)
+        if failed:
+            # Snakemake does not cancel its jobs where its own executor has failed.
+            orphans.end_left(plan.results, tell)
+        else:
+            orphans.forget(plan.results)
     return Ending(failed, stopped=False, log=log)

@@ -42,6 +42,16 @@ def forget(results: Path) -> None:
     (run_folder(results) / _RECORD).unlink()
 
 
+def end_left(results: Path, tell: Callable[[str], None]) -> None:
+    """The run has failed: cancel jobs that it has left; where that cannot be known, the next start does it."""
+    try:
+        end_earlier(results, tell)
+    except JobsAliveError as error:
+        tell(str(error))
+    else:
+        forget(results)
+
+
 def end_earlier(results: Path, tell: Callable[[str], None]) -> bool:
     """Cancel what lives of a run that did not end by itself; whether there was such a run.
 

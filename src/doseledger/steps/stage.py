@@ -301,9 +301,11 @@ def failure_of(output: Path) -> Row | None:
     attempts = _attempts(output)
     if not attempts:
         return None
-    note = attempts[-1] / FAILURE
-    if note.is_file():
-        return dict(json.loads(note.read_text(encoding="utf-8")))
+    try:
+        return dict(json.loads((attempts[-1] / FAILURE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        # No note, or half of one: it was killed before it could say more.
+        pass
     return {
         "code": "killed",
         "sentence": "The job was killed before it could finish: out of memory, out of time, the disk full, "
