@@ -73,6 +73,8 @@ def _percentiles(values: Iterable[float]) -> tuple[float, float, float]:
 
 def usage_text(rules: Sequence[RuleUsage]) -> str:
     """A table for people: what was measured and what to ask for."""
+    if not rules:
+        return "No job of this cohort has finished yet: nothing was measured."
     head = f"{'rule':11} {'jobs':>6} {'wall s':>20} {'CPU s':>20} {'peak MB':>20} {'mem_mb':>7} {'runtime':>7}"
     lines = [f"{'':18} {'median, 95 %, largest of each':>62}", head]
     for rule in rules:

@@ -109,7 +109,10 @@ def test_every_table_says_where_its_rows_come_from(results: Path, tmp_path: Path
     tables = {
         p.parts[-3] for p in (tmp_path / "out").rglob("*.parquet") if compact.PROVENANCE in pq.read_metadata(p).metadata
     }
-    assert tables == {*SCHEMAS} - {"stage_outcome", "phantom_qc", "quarantine"}
+    assert tables == {*SCHEMAS} - {"phantom_qc", "quarantine"}
+    outcomes = provenance(tmp_path / "out/stage_outcome/site=A/part-0.parquet")
+    assert {"0.1", "0.2"} <= {*outcomes["software_version"]}
+    assert chain in outcomes["settings"].values()
 
 
 def test_a_part_with_another_content_moves_the_hash_of_the_parts(results: Path, tmp_path: Path) -> None:

@@ -17,10 +17,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from doseledger.cli import app
 from doseledger.errors import DiskFullError, JobsAliveError, ResultsInUseError, ResultsNotWritableError, of_writing
 from doseledger.launch import cohort_run, orphans
 from doseledger.launch.lock import only_run, run_folder
+from doseledger.launch.profile import memory_bound, profile_settings, stays_here
 from doseledger.launch.room import LEAST_ROOM_BYTES, check_folder
 from doseledger.launch.workflow import Ended, run_snakemake
 
@@ -181,6 +184,70 @@ def test_without_slurm_nothing_is_asked(results: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "/nowhere")
     orphans.new_name(results)
     assert orphans.end_earlier(results, print)
+
+
+def test_a_killed_run_of_this_machine_goes_on_where_slurm_has_commands_and_no_cluster(
+    queue: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / "local"
+    profile.mkdir()
+    (profile / "config.yaml").write_text("cores: all\n")
+    queue.unlink()
+    commands: list[list[str]] = []
+
+    def killed(command: list[str], log: Path, lock: int, tell: object, *, name: str = "") -> Ended:
+        commands.append(command)
+        return Ended(-9, stopped=True)
+
+    monkeypatch.setattr(cohort_run, "run_snakemake", killed)
+    plan: Any = SimpleNamespace(results=results)
+    options: dict[str, Any] = {"snakefile": Path("Snakefile"), "profile": str(profile), "cores": None}
+    options |= {"directory": results, "take_over": False, "tell": print}
+    for _ in range(2):
+        assert cohort_run.run_cohort(plan, Path("c.yaml"), **options).stopped
+    # The second finds the first and takes Snakemake's lock away.
+    assert ["--unlock" in command for command in commands] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "bound", "here"),
+    [
+        ("cores: all\n", True, True),
+        ("cores: all\nresources:\n  - mem_mb=8000\n", False, True),
+        ("executor: doseledger-slurm\n", False, False),
+        ("executor: local\n", True, True),
+    ],
+)
+def test_jobs_of_this_machine_stay_within_its_memory(tmp_path: Path, text: str, bound: bool, here: bool) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    settings = profile_settings(str(tmp_path))
+    assert stays_here(settings) is here
+    option = memory_bound(settings)
+    assert bool(option) is bound
+    if bound:
+        whole_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+        assert 0.8 * whole_mb < int(option[1].removeprefix("mem_mb=")) < whole_mb
+
+
+def test_a_profile_that_is_not_here_may_be_of_a_cluster(tmp_path: Path) -> None:
+    settings = profile_settings(str(tmp_path / "absent"))
+    assert settings is None
+    assert not stays_here(settings)
+    assert memory_bound(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what"),
+    [("--profile", "profiles/none", "config.yaml"), ("--cores", "abc", "number"), ("--cores", "0", "number")],
+)
+def test_a_run_with_options_that_mean_nothing_does_not_start(
+    tmp_path: Path, option: str, value: str, what: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("cohort: x\n")
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "config.yaml"), option, value])
+    assert done.exit_code == 2
+    assert what in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_a_copy_of_the_results_does_not_cancel_the_jobs_of_the_original(queue: Path, results: Path) -> None:

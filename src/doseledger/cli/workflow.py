@@ -31,6 +31,11 @@ def run(
     """
     from doseledger.launch import run_cohort
 
+    if cores is not None and cores != "all" and not (cores.isdecimal() and int(cores) > 0):
+        raise typer.BadParameter(f"--cores is a number of at least 1, or all, and not {cores!r}")
+    # A name without a folder may be a profile of the user's own, which Snakemake knows where to find.
+    if "/" in profile and not any(Path(profile).glob("config*.y*ml")):
+        raise typer.BadParameter(f"--profile: there is no config.yaml in {profile!r}")
     plan = read_plan(config)
     snakefile = Path("Snakefile")
     if not snakefile.exists():

@@ -11,6 +11,7 @@ from typing import Final
 from doseledger.cohort import Plan
 from doseledger.launch import orphans
 from doseledger.launch.lock import only_run
+from doseledger.launch.profile import memory_bound, profile_settings, stays_here
 from doseledger.launch.room import check_folder, check_room
 from doseledger.launch.workflow import run_snakemake
 
@@ -71,6 +72,8 @@ def run_cohort(
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--profile", profile]
     command += ["--configfile", str(config)]
     command += ["--cores", cores] if cores else []
+    settings = profile_settings(profile)
+    command += memory_bound(settings)
     command += ["--directory", str(directory)] if directory else []
     log = plan.results / "logs" / "workflow.log"
     log.parent.mkdir(exist_ok=True)
@@ -78,7 +81,7 @@ def run_cohort(
         log.write_bytes(b"")
         if orphans.end_earlier(plan.results, tell):
             run_snakemake([*command, "cycles", "--unlock"], log, lock, tell)
-        name = orphans.new_name(plan.results)
+        name = orphans.new_name(plan.results, in_slurm=not stays_here(settings))
         # A profile may name Snakemake's own executor for Slurm, or ours.
         command += ["--slurm-jobname-prefix", name, "--doseledger-slurm-jobname-prefix", name]
         failed = False

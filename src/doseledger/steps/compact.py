@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from doseledger import __version__
 from doseledger.cohort import PATIENT_STAGE, Row, cycle_folder, patient_folder
-from doseledger.io.tables import SCHEMAS, read_rows, read_small_parts, sort_keys, table, table_writer, write_table
+from doseledger.io.tables import SCHEMAS, read_rows, read_small_parts, sort_keys, table, table_writer
 from doseledger.steps.collect import STAGE_OF_TABLE, FinishedCycle, outcome_rows, renamed, stage_columns, whole_outcome
 from doseledger.steps.lesion_names import read_lesion_names
 from doseledger.steps.stage import Job, settings_sha256
@@ -81,13 +81,16 @@ def step(job: Job) -> None:
     planned = sorted(tuple(row) for row in job.rows["planned"])
     for site, cycles in groupby(planned, key=lambda row: str(row[0])):
         outcomes, parts = _of_site(results, site, [row[1:] for row in cycles])
-        _write(job.out, "stage_outcome", site, table("stage_outcome", outcomes))
+        versions = sorted({str(row["software_version"]) for row in outcomes})
+        of_outcomes = {"stage": "compact", "software_version": versions, "settings": dict(sorted(parts.chains.items()))}
+        _write(job.out, "stage_outcome", site, table("stage_outcome", outcomes), of_outcomes)
         files: dict[str, list[str]] = {}
         for name in (*STAGE_OF_TABLE, *COURSE_TABLES):
             if parts.of_table[name]:
                 _write_parts(job.out, name, site, parts, files)
         if own := [row for row in job.rows["phantom_qc"] if row["site"] == site]:
-            _write(job.out, "phantom_qc", site, table("phantom_qc", own))
+            of_phantoms = {"stage": "compact", "software_version": [__version__], "settings": {}}
+            _write(job.out, "phantom_qc", site, table("phantom_qc", own), of_phantoms)
 
 
 def _of_site(results: Path, site: str, planned: Iterable[tuple[str, int, bool]]) -> tuple[list[Row], _Parts]:
@@ -164,8 +167,10 @@ def _path(out: Path, name: str, site: str) -> Path:
     return folder / "part-0.parquet"
 
 
-def _write(out: Path, name: str, site: str, data: pa.Table) -> None:
-    write_table(_path(out, name, site), data.sort_by(sort_keys(data.schema)))
+def _write(out: Path, name: str, site: str, data: pa.Table, provenance: Row) -> None:
+    with table_writer(_path(out, name, site), SCHEMAS[name]) as writer:
+        writer.write_table(data.sort_by(sort_keys(data.schema)))
+        writer.add_key_value_metadata({PROVENANCE: json.dumps(provenance, sort_keys=True)})
 
 
 def _not_imaged(site: str, patient: str, cycle: int) -> Row:
