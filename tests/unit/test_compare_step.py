@@ -72,7 +72,7 @@ class TestNeverPooled:
     def test_lesion_policies_are_groups_but_not_for_kidneys(self, tmp_path: Path) -> None:
         found = compared(tmp_path, small("lesion_policy", organs=("liver", "kidney_left")))
         sites = {(r["region"], r["lesion_policy"]): r["n_sites"] for r in found["reference_interval"]}
-        assert sites == {("kidney_left", None): 4, ("liver", "included"): 1, ("liver", "subtracted"): 3}
+        assert sites == {("kidney_left", None): 4, ("liver", "included"): 1, ("liver", "excluded"): 3}
 
     @pytest.mark.parametrize(
         ("column", "value"), [("marrow_method", ["image", "blood"]), ("data_origin", ["patient", "virtual"])]

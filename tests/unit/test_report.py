@@ -129,7 +129,7 @@ def fabricated_cycle(
             "administered_mbq": administered,
             "n_timepoints": len(times_h),
             "protocol": protocol,
-            "lesion_policy": "subtracted",
+            "lesion_policy": "excluded",
             "partial_volume_method": "none",
             "curve_model": "mono",
             "volume_ml": volume_ml,

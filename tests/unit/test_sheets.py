@@ -133,6 +133,19 @@ def test_half_a_prior_refuses_every_cycle(cohort: Cohort) -> None:
     assert all("both are needed" in text for texts in found.values() for text in texts)
 
 
+def test_lesions_included_in_organs_are_not_outlined(cohort: Cohort) -> None:
+    cohort.config["segment"] = {"lesion_policy": "included"}
+    plan = cohort.load()
+    assert sentences(plan) == {}
+    assert plan.settings["segment"]["lesion_policy"] == "included"
+    cohort.rows["regions"].append(["Tumour 1", "lesion_1", "lesion", "n/a"])
+    found = sentences(cohort.load())
+    assert set(found) == EVERY
+    assert all("'Tumour 1'" in text and "choose excluded" in text for texts in found.values() for text in texts)
+    cohort.config["segment"] = {"lesion_policy": "excluded"}
+    assert sentences(cohort.load()) == {}
+
+
 def test_the_models_of_sheet_and_config_are_those_of_the_registry() -> None:
     assert list(get_args(CurveModelName)) == list(REGISTRY)
 

@@ -446,7 +446,11 @@ class Segment(_Section):
     )
     model: str | None = Field(None, description="nnunet: model folder TRAINER__PLANS__CONFIGURATION")
     lesions: LesionThreshold | None = Field(None, description="Lesions by a threshold on SPECT; none without it")
-    lesion_policy: Literal["excluded"] = Field("excluded", description="Lesions are not part of the organ around them")
+    lesion_policy: Literal["excluded", "included"] = Field(
+        "excluded",
+        description="excluded: outlined lesions are no part of the organ around them; included: organs hold their "
+        "lesions, and no region of the sheet is one",
+    )
     operator_uncertainty_rel: float = Field(
         0.05, ge=0, lt=1, description="Variability of an outlined volume between operators"
     )

@@ -173,6 +173,8 @@ def _validate(settings: Mapping[str, Any], base: Path) -> Row:
     studies, unusable = _phantom_qc(paths.get("phantom_qc"), cameras.rows, config.data_origin)
     shared = [*unusable, *cameras.problems, *regions.problems, *limits.problems, *patients.problems]
     shared += curve_models.problems
+    if config.segment.lesion_policy == "included":
+        shared += [record(e) for e in _outlined_lesions(regions.rows, paths["regions"])]
     kinetics = config.stage_settings()["kinetics"]
     prior, no_prior = _prior(paths.get("kinetic_prior"), (base / config.results).resolve())
     # A rejection that belongs to no scan belongs to another one: nothing may go on as if nobody had said it.
@@ -287,6 +289,20 @@ def _strays(review: _Sheet, scans: _Sheet, paths: Mapping[str, Path]) -> Iterato
                 value=" ".join(str(v) for v in (*key, row["time_point"])),
                 expected="site, patient, cycle and time_point of a scan",
                 remedy="Correct the key of the row.",
+            )
+
+
+def _outlined_lesions(regions: Sequence[Row], path: Path) -> Iterator[DoseledgerError]:
+    """A lesion of the sheet takes its voxels from the organ, which the policy ``included`` denies."""
+    for row in regions:
+        if row["kind"] == "lesion":
+            yield SheetError(
+                "an outlined lesion cannot be part of the organ around it",
+                path=path.name,
+                tag="kind",
+                value=row["source_name"],
+                expected="no row of kind lesion with segment.lesion_policy included",
+                remedy="Take the rows of lesions out of the sheet, or choose excluded.",
             )
 
 

@@ -114,7 +114,7 @@ def simulate_ledger(
         dose = ORGANS[organ].gy_per_gbq * np.exp(ln_dose)
         half_life_h = np.minimum(ORGANS[organ].half_life_h * np.exp(ln_half_life), _physical_h())
         dose, half_life_h = _with_effect(effect, ORGANS[organ], dose, half_life_h, administered, off)
-        policy = np.where(off & (effect == "lesion_policy"), "included", "subtracted")
+        policy = np.where(off & (effect == "lesion_policy"), "included", "excluded")
         columns = {
             **keys,
             **origin,
