@@ -41,6 +41,7 @@ def trials() -> Iterator[tuple[Key, Found, Found | None]]:
                 continue
             one = (float(time_h), float(value))
             common = {"half_life_h": cycle.half_life_h, "u_activity_mbq": float(u_mbq)}
+            common["administered_mbq"] = cycle.administered_mbq
             key = (cycle.radiopharmaceutical, class_of(cycle.region), schedule_of([time_h]))
             simple = _found(single_time_point(*one, **common), cycle)
             if entry is None:

@@ -63,6 +63,7 @@ def cycles(regions: Collection[str] = REGIONS) -> list[FullCycle]:
                             region=organ,
                             radiopharmaceutical=patient.pharmaceutical.name,
                             half_life_h=half_life_h,
+                            administered_mbq=cycle.measured_mbq - cycle.residual_mbq,
                             samples=samples,
                             curve=full,
                             tia_mbq_h=fit.tia_mbq_h,
