@@ -63,6 +63,17 @@ def test_where_the_bound_is_far_away_not_a_bit_changes(tracer: str, time_h: floa
     assert np.array_equal(bound.covariance, free.covariance)
 
 
+@pytest.mark.parametrize("time_h", [4.0, 24.0, 48.0, 96.0])
+def test_a_kidney_under_dotatate_is_as_it_was_with_the_activity_that_is_given(time_h: float) -> None:
+    prior = prior_of("Lu177-DOTATATE", "kidney_left")
+    free, bound = (one_scan(prior, time_h, 0.012, given) for given in (None, ADMINISTERED_MBQ))
+    assert (bound.tia_mbq_h, bound.u_tia_mbq_h, bound.tia_interval_mbq_h) == (
+        free.tia_mbq_h,
+        free.u_tia_mbq_h,
+        free.tia_interval_mbq_h,
+    )
+
+
 @pytest.mark.parametrize(("region", "time_h"), [("spleen", 48.0), ("kidney_left", 96.0), ("parotid_left", 168.0)])
 def test_the_interval_holds_what_it_says_of_curves_that_are_possible(region: str, time_h: float) -> None:
     """Drawn from the normal population, with peaks anywhere up to the bound; 95 % within three standard errors.
