@@ -63,6 +63,17 @@ def test_where_the_bound_is_far_away_not_a_bit_changes(tracer: str, time_h: floa
     assert np.array_equal(bound.covariance, free.covariance)
 
 
+@pytest.mark.parametrize("time_h", [4.0, 24.0, 48.0, 96.0])
+def test_a_kidney_under_dotatate_is_as_it_was_with_the_activity_that_is_given(time_h: float) -> None:
+    prior = prior_of("Lu177-DOTATATE", "kidney_left")
+    free, bound = (one_scan(prior, time_h, 0.012, given) for given in (None, ADMINISTERED_MBQ))
+    assert (bound.tia_mbq_h, bound.u_tia_mbq_h, bound.tia_interval_mbq_h) == (
+        free.tia_mbq_h,
+        free.u_tia_mbq_h,
+        free.tia_interval_mbq_h,
+    )
+
+
 @pytest.mark.parametrize(("region", "time_h"), [("spleen", 48.0), ("kidney_left", 96.0), ("parotid_left", 168.0)])
 def test_the_interval_holds_what_it_says_of_curves_that_are_possible(region: str, time_h: float) -> None:
     """Drawn from the normal population, with peaks anywhere up to the bound; 95 % within three standard errors.
@@ -129,6 +140,18 @@ def test_haenscheid_counts_with_no_half_life_that_would_need_more_than_was_given
     quantile_h = shortest_h * (HALF_LIFE_H / shortest_h) ** 0.025
     expected = 100.0 * np.exp(log(2.0) / quantile_h * 168.0) * quantile_h / log(2.0)
     assert bound.tia_interval_mbq_h[1] == pytest.approx(expected, rel=2e-3)
+
+
+def test_madsen_is_bound_like_the_others() -> None:
+    """A spleen under PSMA-617, 1 % of the activity at 168 h: the published half-life asks for more than was given."""
+    prior = prior_of("Lu177-PSMA-617", "spleen")
+    free, bound = (one_scan(prior, 168.0, 0.01, given, "madsen") for given in (None, ADMINISTERED_MBQ))
+    assert free.parameters[0] > MOST_OF_ADMINISTERED * ADMINISTERED_MBQ
+    assert bound.parameters[0] == pytest.approx(MOST_OF_ADMINISTERED * ADMINISTERED_MBQ)
+    assert bound.status == "at_bound"
+    assert bound.tia_mbq_h < bound.tia_interval_mbq_h[1] <= EVERYTHING_MBQ_H
+    same = [one_scan(prior, 24.0, 0.01, given, "madsen") for given in (None, ADMINISTERED_MBQ)]
+    assert same[0].tia_interval_mbq_h == same[1].tia_interval_mbq_h
 
 
 def test_an_activity_beyond_the_bound_has_no_curve_of_the_population() -> None:

@@ -32,7 +32,7 @@ KIDNEY: dict[str, Any] = {
     "recovery_coefficient": 0.75,
     "recovery_slope": 0.11,
 }
-NOTHING = SharedDraws(*np.zeros((3, DRAWS)))
+NOTHING = SharedDraws(*np.zeros((4, DRAWS)))
 
 
 def normal(name: str) -> np.ndarray:

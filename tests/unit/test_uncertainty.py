@@ -94,6 +94,22 @@ def test_two_equal_parts_keep_what_is_common_and_halve_what_is_not() -> None:
     assert both.total_rel == pytest.approx(sqrt(sum((p or 0.0) ** 2 for p in parts)))
 
 
+@pytest.mark.parametrize("u_half_life", [0.0, 0.13, 0.40])
+def test_two_parts_that_assume_one_half_life_err_together(u_half_life: float) -> None:
+    """Drawn: one ln of the TIA for both kidneys, and 2 % of counting for each."""
+    rng = np.random.Generator(np.random.PCG64(12))
+    common = u_half_life * rng.standard_normal(200_000)
+    each = 0.02 * rng.standard_normal((2, common.size))
+    drawn = np.log(0.6 * np.exp(common + each[0]) + 0.4 * np.exp(common + each[1])).std()
+    own = KIDNEY | {"u_fit_rel": hypot(u_half_life, 0.02), "fit_is_shared": u_half_life > 0.0}
+    both = combine_parts([0.6, 0.4], [dose_uncertainty(**own)] * 2, [0.5, 0.5])
+    assert both.fit_rel == pytest.approx(drawn, rel=0.02)
+    assert both.fit_is_shared is (u_half_life > 0.0)
+    measured = dose_uncertainty(**KIDNEY)
+    mixed = combine_parts([0.6, 0.4], [dose_uncertainty(**own), measured], [0.5, 0.5])
+    assert mixed.fit_rel == pytest.approx(hypot(0.6 * own["u_fit_rel"], 0.4 * measured.fit_rel))
+
+
 def test_parts_weigh_by_their_energy() -> None:
     first = DoseUncertainty(0.05, None, 0.10, 0.02, 0.04, 0.2)
     second = DoseUncertainty(0.05, None, 0.20, 0.06, 0.04, 0.3)

@@ -18,7 +18,7 @@ from doseledger.io.tables import read_rows
 from doseledger.kinetics import UptakePrior, fit_curve
 from doseledger.kinetics.single import hanscheid_errors
 from doseledger.phantom import simulate
-from doseledger.statistics.sampling import SAMPLES, stream
+from doseledger.statistics.sampling import SAMPLES, shared_draws, stream
 from doseledger.steps.layout import PRIORS, UNCERTAINTY
 from doseledger.steps.stage import run_stage
 from doseledger.steps.uncertainty_check import FLAG, MeasuredCurve, tia_factors
@@ -37,7 +37,7 @@ def measured(
 
 
 def spread(curve: MeasuredCurve, gain: float = 1.0, count: int = 150) -> float:
-    return float(np.log(tia_factors(curve, gain, stream(7, "liver"), count)).std())
+    return float(np.log(tia_factors(curve, gain, stream(7, "liver"), shared_draws(7, count))).std())
 
 
 TWO = measured((24.0, 96.0), (80.0, 30.0))

@@ -74,8 +74,9 @@ def single_time_point(
         Needed by ``madsen``, which takes the median and spread of the terminal half-life from a
         `RegionPrior`, and by ``population``, which takes a `RegionPrior` alone.
     administered_mbq
-        At the injection: ``population`` gives curves that hold more than `curves.MOST_OF_ADMINISTERED` of it no weight,
-        and ``hanscheid`` counts with no half-life so short that the curve would.
+        At the injection. No curve holds more than `curves.MOST_OF_ADMINISTERED` of it: ``population`` gives those that
+        would no weight, ``hanscheid`` and ``madsen`` count with no half-life so short, and no interval of ``madsen``
+        ends above the integral of physical decay of all of it.
 
     Raises
     ------
@@ -117,17 +118,19 @@ def single_time_point(
     slowest = samples.decay_constant_per_h
     assumed_h = prior.effective_half_life_h if method == "madsen" and prior else time_h
     rate = log(2.0) / assumed_h
+    # A curve that falls faster would have held more than was given.
+    fastest = slowest + max(log(samples.most_mbq / activity_mbq) / time_h - slowest, 0.0)
     # Beyond one physical half-life the assumption of Haenscheid would mean uptake without end.
-    at_bound = rate < slowest
-    rate = max(rate, slowest)
+    at_bound = not slowest <= rate <= fastest
+    rate = min(max(rate, slowest), fastest)
     amplitude = activity_mbq * exp(rate * time_h)
     tia = amplitude / rate
     u_activity_rel = float(samples.u_activity_mbq[0]) / activity_mbq
     if method == "madsen" and prior:
         u_tia = tia * hypot(abs(rate * time_h - 1.0) * prior.ln_sd, u_activity_rel)
-        interval = log_symmetric_interval(tia, u_tia)
+        low, high = log_symmetric_interval(tia, u_tia)
+        interval = low, max(min(high, samples.most_mbq / slowest), tia)
     else:
-        fastest = slowest + max(log(samples.most_mbq / activity_mbq) / time_h - slowest, 0.0)
         rms, too_high, too_low = hanscheid_errors(time_h, half_life_h, shortest_h=log(2.0) / fastest)
         u_tia = tia * hypot(rms, u_activity_rel)
         interval = log_interval(tia, hypot(too_high, Z95 * u_activity_rel), hypot(too_low, Z95 * u_activity_rel))

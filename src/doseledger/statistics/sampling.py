@@ -36,11 +36,15 @@ _NAME: Final = "uncertainty"
 
 @dataclass(frozen=True, eq=False)
 class SharedDraws:
-    """What all regions of a cycle have in common: calibration, blur and engine, standard normal, shape ``(n,)``."""
+    """What all regions of a cycle have in common, standard normal, shape ``(n,)``.
+
+    Calibration, blur, engine, and the half-life of regions that were seen once, which is assumed.
+    """
 
     calibration: _Floats
     recovery: _Floats
     dose_factor: _Floats
+    assumed_half_life: _Floats
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def stream(seed: int, region: str) -> np.random.Generator:
 
 
 def shared_draws(seed: int, count: int = SAMPLES) -> SharedDraws:
-    return SharedDraws(*stream(seed, "").standard_normal((3, count)))
+    return SharedDraws(*stream(seed, "").standard_normal((4, count)))
 
 
 def dose_factors(

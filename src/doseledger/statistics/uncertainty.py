@@ -63,6 +63,8 @@ class DoseUncertainty:
     fit_rel: float
     dose_factor_rel: float
     total_rel: float
+    #: Of a half-life that was assumed, not measured: other parts of a sum assume the same.
+    fit_is_shared: bool = False
 
     @property
     def systematic_rel(self) -> float:
@@ -82,6 +84,7 @@ def dose_uncertainty(
     recovery_coefficient: float = 1.0,
     recovery_slope: float = 0.0,
     u_recovery_rel: float | None = None,
+    fit_is_shared: bool = False,
 ) -> DoseUncertainty:
     """Relative uncertainty of a dose D = C TIA' S / (Q R) whose volume is one shared variable.
 
@@ -97,6 +100,8 @@ def dose_uncertainty(
     u_recovery_rel
         Of the recovery at the given volume; where it is not corrected, the loss that is expected;
         None if the recovery plays no part.
+    fit_is_shared
+        Whether the half-life is an assumption, which the parts of a sum have in common.
     """
     exponent = spill_fraction(volume_ml, fwhm_mm=spect_fwhm_mm) / (2.0 * recovery_coefficient)
     ln_volume = _variable(u_volume_rel)
@@ -111,6 +116,7 @@ def dose_uncertainty(
         fit_rel=u_fit_rel,
         dose_factor_rel=u_dose_factor_rel,
         total_rel=float(ln_dose.std_dev),
+        fit_is_shared=fit_is_shared,
     )
 
 
@@ -123,8 +129,9 @@ def combine_parts(energies: list[float], parts: list[DoseUncertainty], mass_shar
     """Uncertainty of the dose of a region that is the sum of parts (both kidneys).
 
     D = sum E_i / sum m_i. Calibration, recovery and engine are common to the parts and add
-    linearly; fit and volume are independent. The volume of a part moves its energy and the
-    common mass: its own relative part is kept, weighted by the energy share.
+    linearly; fit and volume are independent. The fits of parts that were seen once are common too:
+    most of their uncertainty is a half-life that is assumed for all of them. The volume of a part
+    moves its energy and the common mass: its own relative part is kept, weighted by the energy share.
     """
     total = sum(energies)
     weights = [e / total for e in energies] if total > 0 else mass_shares
@@ -138,7 +145,10 @@ def combine_parts(energies: list[float], parts: list[DoseUncertainty], mass_shar
     calibration = linear([p.calibration_rel for p in parts])
     recovery = linear([p.recovery_rel or 0.0 for p in parts])
     volume = quadrature([p.volume_rel for p in parts])
-    fit = quadrature([p.fit_rel for p in parts])
+    fit = hypot(
+        linear([p.fit_rel if p.fit_is_shared else 0.0 for p in parts]),
+        quadrature([0.0 if p.fit_is_shared else p.fit_rel for p in parts]),
+    )
     factor = linear([p.dose_factor_rel for p in parts])
     return DoseUncertainty(
         calibration_rel=calibration,
@@ -147,4 +157,5 @@ def combine_parts(energies: list[float], parts: list[DoseUncertainty], mass_shar
         fit_rel=fit,
         dose_factor_rel=factor,
         total_rel=sqrt(calibration**2 + recovery**2 + volume**2 + fit**2 + factor**2),
+        fit_is_shared=all(p.fit_is_shared for p in parts),
     )

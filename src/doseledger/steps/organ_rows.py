@@ -140,7 +140,7 @@ def region_rows(
             "u_dose_factor_rel": hypot(REGISTRY[dose.engine].u_dose_factor_rel, mc_sd_rel or 0.0),
             **uncertainty_terms(correction, loss=1.0 - recovery[spec.label]),
         }
-        uncertainty = partial(dose_uncertainty, **terms)
+        uncertainty = partial(dose_uncertainty, **terms, fit_is_shared=curve["n_timepoints"] == 1)
         u_fit, u_fit_low, u_fit_high = (correction.noise_gain * u for u in fit_spread(curve))
         measured = region_dose(dose.dose_gy, density, grid.voxel_volume_ml, voxels, outline.mass_g)
         high_let = _high_let_gy(dose, density, grid, voxels, outline)

@@ -116,15 +116,18 @@ def measured_curves(job: Job) -> dict[str, MeasuredCurve]:
     return found
 
 
-def tia_factors(curve: MeasuredCurve, noise_gain: float, rng: np.random.Generator, count: int = SAMPLES) -> _Floats:
+def tia_factors(curve: MeasuredCurve, noise_gain: float, rng: np.random.Generator, shared: SharedDraws) -> _Floats:
     """TIA_s/TIA of curves through drawn activities, ``(n,)``, each fitted like the measured one.
 
     A prior is one more datum and is drawn like one: its median moves by its own standard deviation. One scan has no
     fit, and a curve with the prior of a population has more than a fit: the stated uncertainty of its TIA is drawn.
+    What is assumed of the half-life of one scan is assumed of all regions.
     """
+    count = shared.assumed_half_life.size
     if curve.by_method:
         u_tia_rel = noise_gain * curve.u_tia_mbq_h / curve.tia_mbq_h
-        return np.asarray(np.exp(u_tia_rel * rng.standard_normal(count)))
+        one_scan = len(curve.times_h) == 1
+        return np.asarray(np.exp(u_tia_rel * (shared.assumed_half_life if one_scan else rng.standard_normal(count))))
     activity = np.asarray(curve.activity_mbq)
     u = curve.u_rel * np.maximum(activity, SMALLEST_SHARE * activity.max())
     drawn = activity + noise_gain * u * rng.standard_normal((count, activity.size))
@@ -150,4 +153,4 @@ def tia_factors(curve: MeasuredCurve, noise_gain: float, rng: np.random.Generato
 def _factors(link: Link, curve: MeasuredCurve, seed: int, shared: SharedDraws) -> _Floats:
     rng = stream(seed, link.region)
     ln_volume = rng.standard_normal(SAMPLES)
-    return dose_factors(tia_factors(curve, link.noise_gain, rng), ln_volume, shared, **link.terms)
+    return dose_factors(tia_factors(curve, link.noise_gain, rng, shared), ln_volume, shared, **link.terms)
