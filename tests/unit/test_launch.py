@@ -18,6 +18,7 @@ import pytest
 
 from doseledger.errors import DiskFullError, JobsAliveError, ResultsInUseError, ResultsNotWritableError, of_writing
 from doseledger.launch import orphans
+from doseledger.launch.cohort_run import submits_jobs
 from doseledger.launch.lock import only_run, run_folder
 from doseledger.launch.room import LEAST_ROOM_BYTES, check_folder
 from doseledger.launch.workflow import run_snakemake
@@ -151,6 +152,28 @@ def test_without_slurm_nothing_is_asked(results: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "/nowhere")
     orphans.new_name(results)
     assert orphans.end_earlier(results, print)
+
+
+def test_a_run_that_submits_nothing_is_resumed_where_no_slurm_answers(queue: Path, results: Path) -> None:
+    orphans.new_name(results, submits=False)
+    queue.unlink()
+    assert orphans.end_earlier(results, print)
+
+
+@pytest.mark.parametrize(
+    ("settings", "submits"),
+    [
+        ("cores: all\n", False),
+        ("executor: local\n", False),
+        ("executor: doseledger-slurm\n", True),
+        ("[", True),
+        ("", True),
+    ],
+)
+def test_a_profile_submits_unless_it_says_that_it_computes_here(tmp_path: Path, settings: str, submits: bool) -> None:
+    (tmp_path / "config.yaml").write_text(settings)
+    assert submits_jobs(str(tmp_path)) is submits
+    assert submits_jobs("a-name-of-snakemakes-own-folders")
 
 
 def test_a_copy_of_the_results_does_not_cancel_the_jobs_of_the_original(queue: Path, results: Path) -> None:

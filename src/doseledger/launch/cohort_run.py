@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from doseledger.cohort import Plan
 from doseledger.launch import orphans
 from doseledger.launch.lock import only_run
@@ -78,7 +80,7 @@ def run_cohort(
         log.write_bytes(b"")
         if orphans.end_earlier(plan.results, tell):
             run_snakemake([*command, "cycles", "--unlock"], log, lock, tell)
-        name = orphans.new_name(plan.results)
+        name = orphans.new_name(plan.results, submits=submits_jobs(profile))
         # A profile may name Snakemake's own executor for Slurm, or ours.
         command += ["--slurm-jobname-prefix", name, "--doseledger-slurm-jobname-prefix", name]
         failed = False
@@ -92,3 +94,14 @@ def run_cohort(
                 failed = True
         orphans.forget(plan.results)
     return Ending(failed, stopped=False, log=log)
+
+
+def submits_jobs(profile: str) -> bool:
+    """Whether a profile may give jobs to a scheduler: it does unless it says that it computes here."""
+    # Snakemake prefers config.v8+.yaml to config.yaml.
+    files = list(Path(profile).glob("config*.yaml"))
+    try:
+        settings = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+        return not files or any(one.get("executor", "local") != "local" for one in settings)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return True

@@ -28,11 +28,14 @@ _CALL_S: Final = 60
 GONE_S: Final = 300
 
 
-def new_name(results: Path) -> str:
-    """Name the jobs of a run, and keep the name until the run has ended by itself."""
+def new_name(results: Path, *, submits: bool = True) -> str:
+    """Name the jobs of a run, and keep the name until the run has ended by itself.
+
+    A run that submits none (`submits`) can be resumed where squeue is installed and no Slurm answers.
+    """
     name = f"doseledger-{secrets.token_hex(6)}"
     # The folder tells the results from a copy of them, whose jobs these are not.
-    record = {"name": name, "folder": _identity(results), "slurm": shutil.which("squeue") is not None}
+    record = {"name": name, "folder": _identity(results), "slurm": submits and shutil.which("squeue") is not None}
     write_atomically(run_folder(results) / _RECORD, json.dumps(record) + "\n")
     return name
 
