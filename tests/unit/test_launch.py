@@ -216,6 +216,8 @@ def test_a_killed_run_of_this_machine_goes_on_where_slurm_has_commands_and_no_cl
         ("cores: all\nresources:\n  - mem_mb=8000\n", False, True),
         ("executor: doseledger-slurm\n", False, False),
         ("executor: local\n", True, True),
+        ("{", False, False),
+        ("- 1\n", False, False),
     ],
 )
 def test_jobs_of_this_machine_stay_within_its_memory(tmp_path: Path, text: str, bound: bool, here: bool) -> None:
@@ -227,6 +229,12 @@ def test_jobs_of_this_machine_stay_within_its_memory(tmp_path: Path, text: str, 
     if bound:
         whole_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
         assert 0.8 * whole_mb < int(option[1].removeprefix("mem_mb=")) < whole_mb
+
+
+def test_the_file_for_this_snakemake_goes_before_the_general_one(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("cores: 1\nexecutor: local\n")
+    (tmp_path / "config.v8+.yaml").write_text("executor: slurm\n")
+    assert profile_settings(str(tmp_path)) == {"cores": 1, "executor": "slurm"}
 
 
 def test_a_profile_that_is_not_here_may_be_of_a_cluster(tmp_path: Path) -> None:

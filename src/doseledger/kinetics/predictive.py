@@ -87,7 +87,8 @@ def fit_population(samples: Samples, prior: RegionPrior) -> CurveFit:
         extrapolated_fraction=float(curve.integral(last_h) / curve.integral()),
         rate_at_bound=False,
         aicc=None,
-        chi2=max(float(chi2[0, 0]), 0.0),
+        # Through its only scan: anything but 0 is rounding.
+        chi2=max(float(chi2[0, 0]), 0.0) if dof > 0 else 0.0,
         dof=dof,
         status=status_of(at_bound=False, rate_open=False, dof=dof),
         prior=f"{prior.radiopharmaceutical} {prior.region}",

@@ -14,10 +14,15 @@ MEMORY_SHARE: Final = 0.9
 
 
 def profile_settings(profile: str) -> dict[str, Any] | None:
-    """Content of a profile; None where it is no folder here: it may be one of the user's own, which Snakemake finds."""
-    files = sorted(Path(profile).glob("config*.y*ml"))
-    content = yaml.safe_load(files[-1].read_text(encoding="utf-8")) if files else None
-    return content if isinstance(content, dict) else None
+    """Content of a profile; None where it cannot be read here: it may be the user's own, which Snakemake finds."""
+    # A file for one version of Snakemake (config.v8+.yaml) goes before config.yaml.
+    files = sorted(Path(profile).glob("config*.y*ml"), reverse=True)
+    try:
+        settings = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    known = [one for one in settings if isinstance(one, dict)]
+    return {key: value for one in known for key, value in one.items()} if known else None
 
 
 def stays_here(settings: Mapping[str, Any] | None) -> bool:
