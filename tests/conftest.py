@@ -13,7 +13,14 @@ ROOT = Path(__file__).parents[1]
 #: Benchmarks are scripts, not modules. The tests of the cluster start a Slurm, in a box only (make test-cluster).
 collect_ignore = ["bench"] if os.environ.get("DOSELEDGER_BOX") else ["bench", "cluster"]
 #: Files whose tests read the cohort of the fixture `micro`, which takes a minute to make.
-SHARE_MICRO: Final = {"test_contract.py", "test_alignment.py", "test_bids.py", "test_golden.py", "test_provenance.py"}
+SHARE_MICRO: Final = {
+    "test_contract.py",
+    "test_alignment.py",
+    "test_bids.py",
+    "test_golden.py",
+    "test_instruction_set.py",
+    "test_provenance.py",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
