@@ -48,6 +48,9 @@ TOLERANCES: Final = {
     # Five deviations of a difference, each of 1 %, the default precision.
     "monte_carlo_image": Tolerance(0.0, 5.0 * 2.0**0.5 * 1.0e-2),
 }
+#: Differences below these are rounding whatever the column: chi-square counts variances of the data, and of a curve
+#: through all its points nothing else is left of it.
+ROUNDING: Final = {"chi2": 1.0e-9}
 #: Statistical deviations (of the difference) that two Monte Carlo runs may be apart: once a number has crossed a
 #: threshold, a photon goes elsewhere and all after it are others.
 MONTE_CARLO_SD: Final = 5.0
@@ -175,7 +178,7 @@ def _compare_reals(
         if not difference.any():
             continue
         size = np.maximum(np.abs(x[finite]), np.abs(y[finite]))
-        limit = (allowed.relative + statistical) * size + allowed.floor * largest
+        limit = (allowed.relative + statistical) * size + allowed.floor * largest + ROUNDING.get(name, 0.0)
         # No limit without a size: two zeros in a column of zeros, whose quotient would hide all others.
         of_allowed = np.divide(difference, limit, out=np.zeros_like(difference), where=limit > 0.0)
         at = int(of_allowed.argmax())

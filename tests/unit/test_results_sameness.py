@@ -90,6 +90,16 @@ def test_a_number_near_zero_is_held_against_the_size_of_its_column(tmp_path: Pat
     assert found(tmp_path / "more", "organ_dose", own, doses(extrapolated_fraction=1e-8)) != []
 
 
+def test_a_chi_square_of_curves_through_all_points_is_rounding(tmp_path: Path) -> None:
+    """Also where the table has no other curve, by which it would be small."""
+    assert found(tmp_path, "curve", curves(chi2=4e-28), curves(chi2=2e-28)) == []
+
+
+def test_a_chi_square_of_its_own_is_compared(tmp_path: Path) -> None:
+    (text,) = found(tmp_path, "curve", curves(chi2=0.51), curves(chi2=0.50))
+    assert "chi2 differs" in text
+
+
 def test_of_curves_not_chosen_only_that_they_are_there(tmp_path: Path) -> None:
     their = curves()
     their[1] |= {"parameters": [7.0, 3.0], "tia_mbq_h": 1.0, "status": "at_bound"}
