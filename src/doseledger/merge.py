@@ -37,6 +37,9 @@ QUARANTINE: Final = "quarantine"
 FOREIGN_TABLES: Final = frozenset({"administration", "region_activity", "organ_dose"})
 #: Kinetics of all sites, if they sent summaries.
 PRIOR: Final = "prior.json"
+PAGE: Final = "index.html"
+#: All that a merge leaves in its folder.
+_WRITTEN: Final = frozenset({*SCHEMAS, RECORD, PRIOR, PAGE})
 #: Rows of doses up to which a page is made unasked; 60,000 take 3 CPU-s and 0.6 GiB.
 MAX_ROWS_ON_PAGE: Final = 100_000
 #: Longest value that the table of left-out rows quotes.
@@ -67,10 +70,7 @@ def merge(archives: Iterable[Path], out: Path) -> Merged:
         `out` holds something that no merge wrote.
     """
     out = out.absolute()
-    if out.exists() and not (out / RECORD).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ForeignResultsError(
-            "the folder holds something that no merge wrote", path=out.name, remedy="Give an empty folder."
-        )
+    _require_replaceable(out)
     paths = list(archives)
     for path in paths:
         tried(checked, path)
@@ -83,6 +83,21 @@ def merge(archives: Iterable[Path], out: Path) -> Merged:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return merged
+
+
+def _require_replaceable(out: Path) -> None:
+    """Refuse a folder that holds more than a merge writes: it is replaced as a whole."""
+    if not out.exists():
+        return
+    found = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    odd = sorted(found - _WRITTEN) if RECORD in found else sorted(found)
+    if odd or not out.is_dir():
+        raise ForeignResultsError(
+            "the folder holds something that no merge wrote",
+            path=out.name,
+            value=odd[0],
+            remedy="Give a new folder, or move that elsewhere: a merge replaces its folder as a whole.",
+        )
 
 
 def checked(path: Path) -> Submission:
@@ -171,7 +186,7 @@ def _write(used: Sequence[Submission], superseded: Sequence[Submission], out: Pa
             _write_part(out, name, site, data.filter(pa.array(kept)))
         _write_part(out, QUARANTINE, site, table(QUARANTINE, aside))
     summaries = [s for item in used if item.manifest.source == LEDGER for s in _summaries(out, item)]
-    notes = [*_differences(used), *notes, *write_merged_prior(out / PRIOR, summaries)]
+    notes = [*_strangers(used, superseded), *_differences(used), *notes, *write_merged_prior(out / PRIOR, summaries)]
     merged = Merged(
         rows=dict(sorted(rows.items())),
         quarantined={name: count for name, count in sorted(quarantined.items()) if count},
@@ -266,6 +281,23 @@ def _described(item: Submission) -> Row:
     }
 
 
+def _strangers(used: Sequence[Submission], superseded: Sequence[Submission]) -> Iterable[str]:
+    """Submissions replaced by one that has none of their patients: two hospitals may have taken one name."""
+    newer = {item.key: item for item in used}
+    for old in superseded:
+        new = newer[old.key]
+        if _patients(old) and not _patients(old) & _patients(new):
+            yield (
+                f"site {old.manifest.site}: revision {new.manifest.revision} replaces revision {old.manifest.revision} "
+                "and has none of its patients: ask whether two hospitals have taken one name, or a key was changed"
+            )
+
+
+def _patients(item: Submission) -> set[str]:
+    tables = [data for data in item.tables.values() if "patient" in data.column_names]
+    return {name for data in tables for name in pc.unique(data["patient"]).to_pylist()}
+
+
 def _differences(used: Sequence[Submission]) -> Iterable[str]:
     """What differs between submissions and is no error: a reader of the dataset must know it."""
     for name in ("software_version", "schema_version"):
@@ -300,6 +332,6 @@ def write_page(out: Path) -> Path:
 
     tables = {name: read_cohort_table(out, name) for name in SCHEMAS if name != QUARANTINE}
     html = cohort_page(cohort=out.absolute().name, tables=tables, software_version=__version__)
-    path = out / "index.html"
+    path = out / PAGE
     path.write_text(html, encoding="utf-8")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,9 +17,9 @@ import pyarrow.compute as pc
 
 from doseledger import __version__
 from doseledger.cohort import COHORT_FOLDERS, PARTIAL, Plan, Row
-from doseledger.errors import IdentifyingError, InputMissingError, SheetError
+from doseledger.errors import ForeignResultsError, IdentifyingError, InputMissingError, SheetError, of_writing
 from doseledger.io.row_checks import REASONS, bad_rows
-from doseledger.io.shared_text import SENTENCES, Finding, findings, secrets_of, trouble
+from doseledger.io.shared_text import SENTENCES, Finding, distinct_texts, findings, is_text, secrets_of, trouble
 from doseledger.io.submission import (
     FORMAT,
     FORMAT_VERSION,
@@ -158,12 +159,15 @@ def write_submission(
     ------
     IdentifyingError
         As `submit`.
+    InputMissingError, ForeignResultsError
+        `out` lies in no folder, or is something that is no archive.
     """
+    _require_place(out)
     shared, withheld = shareable(tables, sharing)
     found = [
         f for name in shared for f in findings(name, shared[name], accepted=sharing.accepted, secrets=sharing.secrets)
     ]
-    found += _in_settings(settings)
+    found += _in_settings(settings, sharing.secrets)
     if found:
         raise _identifying(found)
     checks = [
@@ -188,7 +192,7 @@ def write_submission(
     page = submission_page(
         stated=stated,
         tables=shared,
-        accepted=sorted(sharing.accepted),
+        accepted=sorted(_let_through(shared, sharing.accepted)),
         reasons=REASONS,
         summaries=[vars(summary) for summary in summaries],
         software_version=__version__,
@@ -203,6 +207,8 @@ def write_submission(
     try:
         pack(partial, manifest, content, files)
         partial.replace(out)
+    except OSError as error:
+        raise (of_writing(error) or error) from None
     finally:
         partial.unlink(missing_ok=True)
     return Written(site, {name: data.num_rows for name, data in shared.items()}, tuple(withheld), tuple(checks))
@@ -323,11 +329,66 @@ def read_key(path: Path) -> bytes:
     return content
 
 
+def read_accepted(path: Path) -> frozenset[str]:
+    """Texts that a person let through, one a line.
+
+    Raises
+    ------
+    SheetError
+        The file is no text.
+    """
+    return frozenset(_lines(path))
+
+
 def read_secrets(path: Path) -> frozenset[str]:
-    """Identifiers from a site's list (tab-separated, with a heading): every column but that of the pseudonyms."""
-    lines = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    kept = [i for i, name in enumerate(lines[0]) if name.strip() not in ("patient", "site")] if lines else []
-    return secrets_of(row[i] for row in lines[1:] for i in kept if i < len(row))
+    """Identifiers from a site's list (tab-separated, with a heading): every column but that of the pseudonyms.
+
+    Raises
+    ------
+    SheetError
+        The file is no list of identifiers: looking for nothing would find nothing.
+    """
+    lines = [line.split("\t") for line in _lines(path)]
+    names = [name.strip() for name in lines[0]] if lines else []
+    kept = [i for i, name in enumerate(names) if name not in ("patient", "site")]
+    found = secrets_of(row[i] for row in lines[1:] for i in kept if i < len(row))
+    if "patient_id" not in names or not found:
+        raise SheetError(
+            "the list holds no identifiers" if "patient_id" in names else "the list has no column patient_id",
+            path=path.name,
+            expected="a heading and lines with tabs between the cells, as for `doseledger index --keys`",
+        )
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SheetError("the file is no text in UTF-8", path=path.name, remedy="Save it as text, UTF-8.") from None
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _require_place(out: Path) -> None:
+    """Refuse to write where there is no folder, or over something that is no archive."""
+    if not out.absolute().parent.is_dir():
+        raise InputMissingError("the folder of --out does not exist", path=out.parent, remedy="Make it first.")
+    if out.exists() and not zipfile.is_zipfile(out):
+        raise ForeignResultsError(
+            "--out names something that is no archive", path=out.name, remedy="Give a new name, e.g. site.zip."
+        )
+
+
+def _let_through(tables: Mapping[str, pa.Table], accepted: Collection[str]) -> set[str]:
+    """Accepted texts that are really there: what else stands in the file of a site is not shared."""
+    there = {
+        text
+        for data in tables.values()
+        for f in data.schema
+        if is_text(f.type)
+        for text in distinct_texts(data[f.name])
+    }
+    return there & set(accepted)
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
@@ -337,9 +398,13 @@ def _settings(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _in_settings(settings: Mapping[str, Any]) -> list[Finding]:
+def _in_settings(settings: Mapping[str, Any], secrets: Collection[str]) -> list[Finding]:
     texts = [(section, str(name), text) for section, keys in settings.items() for name, text in _texts(keys)]
-    return [Finding(section, name, text, what) for section, name, text in texts if (what := trouble("technical", text))]
+    return [
+        Finding(section, name, text, what)
+        for section, name, text in texts
+        if (what := trouble("technical", text, secrets=secrets))
+    ]
 
 
 def _texts(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -354,7 +419,7 @@ def _identifying(found: Collection[Finding]) -> IdentifyingError:
     first = next(iter(found))
     more = f" (and {len(found) - 1} more texts)" if len(found) > 1 else ""
     remedy = None
-    if "vocabulary" in first.what:
+    if "vocabulary" in first.what or "pseudonym" in first.what:
         remedy = (
             "Correct the sheet and run the cohort again; or read the text, and if it is harmless write it on a line of "
             "its own into a file for --accept. Nothing was written."

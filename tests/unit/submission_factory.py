@@ -104,9 +104,11 @@ def submit_tables(out: Path, tables: Mapping[str, pa.Table], site: str = "A", **
     return out
 
 
-def submitted(out: Path, site: str = "A", edit: Edit | None = None, **sharing: Any) -> Path:
+def submitted(
+    out: Path, site: str = "A", edit: Edit | None = None, *, patients: int = 3, cycles: int = 2, **sharing: Any
+) -> Path:
     """A submission of a small site."""
-    return submit_tables(out, site_tables(site, edit), site, **sharing)
+    return submit_tables(out, site_tables(site, edit, patients=patients, cycles=cycles), site, **sharing)
 
 
 def plan_with_tables(folder: Path, *sites: str, **sizes: int) -> Plan:

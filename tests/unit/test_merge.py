@@ -129,6 +129,32 @@ def test_a_folder_that_no_merge_wrote_is_left_alone(tmp_path: Path, three: list[
     assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
 
 
+def test_what_was_put_beside_an_earlier_merge_is_left_alone(tmp_path: Path, three: list[Path]) -> None:
+    out = tmp_path / "cohort"
+    merge(three, out)
+    write_page(out)
+    merge(three, out)
+    (out / "comparison").mkdir()
+    with pytest.raises(ForeignResultsError, match="comparison"):
+        merge(three, out)
+    assert (out / "comparison").is_dir()
+
+
+def test_a_newer_submission_without_one_of_the_patients_is_noted(tmp_path: Path) -> None:
+    """Two hospitals with one name: the one replaces the other, which a person must learn."""
+
+    def other_people(rows: dict[str, list[Row]]) -> None:
+        for row in (row for own in rows.values() for row in own if "patient" in row):
+            row["patient"] = f"X{row['patient']}"
+
+    first = submitted(tmp_path / "1.zip")
+    second = submitted(tmp_path / "2.zip", revision=2, edit=other_people)
+    again = submitted(tmp_path / "3.zip", revision=2)
+    (note,) = (n for n in merge([first, second], tmp_path / "m").notes if "two hospitals" in n)
+    assert note.startswith("site A: revision 2 replaces revision 1")
+    assert not [n for n in merge([first, again], tmp_path / "n").notes if "two hospitals" in n]
+
+
 def test_an_older_schema_is_read_and_what_it_lacks_is_empty(tmp_path: Path) -> None:
     def older(entries: Entries) -> None:
         data = pq.read_table(io.BytesIO(entries["tables/organ_dose.parquet"])).drop_columns(["d98_gy"])

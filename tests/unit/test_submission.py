@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from doseledger.cli import app
-from doseledger.errors import IdentifyingError, InputMissingError, SheetError
+from doseledger.errors import ForeignResultsError, IdentifyingError, InputMissingError, SheetError
 from doseledger.io.shared_text import SENTENCES, is_text, rule_of, trouble
 from doseledger.io.submission import read_submission
 from doseledger.io.tables import SCHEMAS, table, write_rows
@@ -38,6 +38,15 @@ from .submission_factory import (
 def _set(name: str, column: str, value: Any) -> Edit:
     def edit(rows: dict[str, list[dict[str, Any]]]) -> None:
         rows[name][0][column] = value
+
+    return edit
+
+
+def _rename(old: str, new: str) -> Edit:
+    def edit(rows: dict[str, list[dict[str, Any]]]) -> None:
+        for row in (row for own in rows.values() for row in own):
+            if row.get("patient") == old:
+                row["patient"] = new
 
     return edit
 
@@ -100,7 +109,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cohort = Cohort(tmp_path)
     cohort.write()
     (tmp_path / "config.yaml").write_text(json.dumps(cohort.config))
-    for name, rows in site_rows().items():
+    tables = site_rows()
+    tables["administration"][0]["preparation"] = "seen in Uppsala"
+    for name, rows in tables.items():
         place = tmp_path / "results/cohort" / name / "site=A"
         place.mkdir(parents=True)
         write_rows(place, name, rows).rename(place / "part-0.parquet")
@@ -140,7 +151,40 @@ IDENTIFYING = [
     ("acquisition", "spect_sha256", "not a hash", "no hash"),
     ("patient", "diagnosis", "NET " * 300, "more than"),
     ("curve", "parameter_names", ["Doe^John"], "a DICOM person name"),
+    ("patient", "patient", "5Mar2024", "a date"),
+    ("patient", "patient", "Miller", "a pseudonym without a digit"),
+    ("patient", "patient", "MRN4711", "a title or a record"),
+    ("acquisition", "camera", "NM1 since 2024-05", "a date"),
+    ("acquisition", "camera", "NM1 05/2024", "a date"),
+    ("acquisition", "reconstruction", "OSEM MAR2024", "a date"),
+    ("acquisition", "camera", "Dr. Miller", "a title or a record"),
+    ("acquisition", "camera", "NM1 0761-270-391", "a number in groups"),
+    ("acquisition", "camera", "node17.hospital.local", "an address of the web"),
+    ("acquisition", "energy_window_kev", "1962-0314", "a date"),
+    ("organ_dose", "sct_code", "19620314", "a date"),
+    ("organ_dose", "sct_code", "8812345", "no number code"),
+    ("acquisition", "cycle", 20240503, "a number that counts nothing"),
 ]
+
+#: What the signs must leave alone: texts of headers and sheets that look a little like one of them.
+HARMLESS = [
+    ("technical", "OSEM 8i6s"),
+    ("technical", "NEMA spheres 10 13 17 22 28 37 mm"),
+    ("technical", "Symbia Intevo 16"),
+    ("technical", "Units (0054,1001)"),
+    ("technical", "QSPECT 2.1.0 4 detectors"),
+    ("words", "ileum NET G2 1.5 cm, 2 octreotide doses, grade 2 marrow"),
+    ("window", "187.6-229.2"),
+    ("window", "101.4-124.3;187.6-229.2"),
+    ("number_code", "64033007"),
+    ("pseudonym", "P001"),
+    ("pseudonym", "abcdefghijklmnop"),
+]
+
+
+@pytest.mark.parametrize(("rule", "text"), HARMLESS)
+def test_what_only_looks_identifying_passes(rule: Any, text: str) -> None:
+    assert trouble(rule, text) is None
 
 
 @pytest.mark.parametrize(("name", "column", "value", "what"), IDENTIFYING)
@@ -165,6 +209,10 @@ def test_a_person_may_let_words_through_but_no_date(tmp_path: Path) -> None:
         submitted(tmp_path / "a.zip", edit=edit)
     archive = submitted(tmp_path / "a.zip", edit=edit, accepted=frozenset({text}))
     assert text in _page(archive)
+    others = frozenset({text, "reviewed by Anna Miller, record 4711"})
+    archive = submitted(tmp_path / "c.zip", edit=edit, accepted=others)
+    assert "Miller" not in _page(archive), "what else stands in the file is not shared"
+    submitted(tmp_path / "d.zip", edit=_rename("P1", "Anna"), accepted=frozenset({"Anna"}))
     dated = "seen 2024-05-03"
     with pytest.raises(IdentifyingError, match="a date"):
         submitted(tmp_path / "b.zip", edit=_set("patient", "diagnosis", dated), accepted=frozenset({dated}))
@@ -180,6 +228,41 @@ def test_identifiers_of_the_sites_own_list_are_found(tmp_path: Path) -> None:
     with pytest.raises(IdentifyingError):
         submitted(tmp_path / "a.zip", secrets=secrets)
     submitted(tmp_path / "a.zip", secrets=frozenset({"qx77", "anna"}))
+
+
+@pytest.mark.parametrize("text", ["XAB1234", "JohnDoe", "Doe1", "lesion_doe"])
+def test_an_identifier_is_found_within_a_longer_name(text: str) -> None:
+    secrets = frozenset({"ab1234", "doe^john", "doe", "john"})
+    assert "identifier of the site's list" in str(trouble("name", text, secrets=secrets))
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "no column patient_id"),
+        (b"patient_id,patient\nAB1234,P1\n", "no column patient_id"),
+        (b"patient_id\tpatient\n", "holds no identifiers"),
+        (b"\xff\xfe\x00", "no text"),
+    ],
+)
+def test_a_list_in_which_nothing_can_be_looked_up_is_refused(tmp_path: Path, content: bytes, what: str) -> None:
+    (tmp_path / "keys.tsv").write_bytes(content)
+    with pytest.raises(SheetError, match=what):
+        read_secrets(tmp_path / "keys.tsv")
+
+
+def test_nothing_but_an_archive_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "patients.tsv").write_text("years of work")
+    with pytest.raises(ForeignResultsError, match="no archive"):
+        submitted(tmp_path / "patients.tsv")
+    with pytest.raises(ForeignResultsError, match="no archive"):
+        submitted(tmp_path)
+    with pytest.raises(InputMissingError, match="does not exist"):
+        submitted(tmp_path / "nowhere" / "a.zip")
+    assert (tmp_path / "patients.tsv").read_text() == "years of work"
+    submitted(tmp_path / "a.zip")
+    submitted(tmp_path / "a.zip", revision=2)
+    assert read_submission(tmp_path / "a.zip").manifest.revision == 2
 
 
 def test_sentences_of_outcomes_are_replaced_by_what_their_code_means(tmp_path: Path) -> None:
@@ -305,6 +388,11 @@ def test_the_page_shows_every_column_and_every_text_that_goes_out(tmp_path: Path
     for text in ("ileum NET G2", "amino acids", "VSPECT 9", "P1; P2; P3", "VIRTUAL PATIENTS", "Not a medical device"):
         assert text in page
     assert "Nothing had to be taken out" in page
+
+
+def test_the_page_hides_no_text_however_many_there_are(tmp_path: Path) -> None:
+    page = _page(submitted(tmp_path / "a.zip", patients=80, cycles=1))
+    assert all(re.search(rf"\bP{n}\b", page) for n in range(1, 81))
 
 
 def test_the_page_says_what_a_merge_would_leave_out(tmp_path: Path) -> None:

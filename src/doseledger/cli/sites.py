@@ -41,12 +41,12 @@ def submit(
 ) -> None:
     """Write what a site shares: tables without identifiers, checksums, and a page of exactly that."""
     from doseledger.io.priors import read_prior
-    from doseledger.submission import Sharing, read_key, read_secrets, submit
+    from doseledger.submission import Sharing, read_accepted, read_key, read_secrets, submit
 
     sharing = Sharing(
         revision=revision,
         suppress_below=suppress_below,
-        accepted=frozenset(accept.read_text(encoding="utf-8").splitlines() if accept else ()),
+        accepted=read_accepted(accept) if accept else frozenset(),
         secrets=read_secrets(keys) if keys else frozenset(),
         key=read_key(pseudonym_key) if pseudonym_key else None,
         kinetics=kinetics,

@@ -13,10 +13,6 @@ from doseledger.io.tables import SCHEMAS
 from doseledger.report import words
 from doseledger.report.pages import Cell, Column, DataTable, data_table, label, render
 
-#: Texts of a column that are listed; beyond, their number and the first ones stand for them.
-_MAX_TEXTS: Final = 60
-_FIRST_TEXTS: Final = 10
-
 _COLUMNS: Final = (
     Column("Column", lambda row: row["column"], lead=True),
     label("Unit", "unit"),
@@ -127,10 +123,4 @@ def _content(table: str, field: pa.Field, column: pa.ChunkedArray) -> Cell:
 
 
 def _content_of_texts(rule: str, texts: Sequence[str]) -> Cell:
-    if not texts:
-        return ""
-    if rule == "hash":
-        return f"{len(texts)} different checksums"
-    if len(texts) > _MAX_TEXTS:
-        return f"{len(texts)} different texts: {'; '.join(texts[:_FIRST_TEXTS])}; ..."
-    return "; ".join(texts)
+    return f"{len(texts)} different checksums" if rule == "hash" and texts else "; ".join(texts)
