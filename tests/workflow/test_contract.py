@@ -10,14 +10,13 @@ import pytest
 import yaml
 
 from doseledger import audit
-from doseledger.cohort import CYCLE_STAGES, Row, cycle_folder
+from doseledger.cohort import CYCLE_STAGES, Row, administered_mbq, cycle_folder
 from doseledger.dose.marrow import RED_MARROW
 from doseledger.io.sheets import load_plan
 from doseledger.io.tables import read_rows
 from doseledger.nuclides import nuclide
 from doseledger.steps import kinetics
 from doseledger.steps.cohort_page import read_cohort_table
-from doseledger.steps.cross_check import administered_mbq
 from doseledger.steps.stage import run_stage
 from doseledger.units import kev_per_decay_to_gy_g_per_mbq_h
 
