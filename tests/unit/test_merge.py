@@ -441,6 +441,13 @@ BAD_ROWS: dict[str, tuple[Edit, str, str, int]] = {
     "activity in GBq": (
         _first("organ_dose", administered_mbq=7.4, dose_gy_per_gbq=450.0, tiac_h=500.0), "unit_slip", "organ_dose", 1,
     ),
+    "activity in GBq, of a region without a published dose": (
+        _first("organ_dose", region="thyroid", administered_mbq=7.4, dose_gy_per_gbq=450.0, tiac_h=500.0),
+        "inconsistent", "organ_dose", 1,
+    ),
+    "activity of the cycle in GBq": (_first("administration", administered_mbq=7.4), "inconsistent", "organ_dose", 4),
+    "activity without end": (_first("administration", administered_mbq=1e308), "out_of_range", "administration", 1),
+    "scan after years": (_first("region_activity", time_h=1e5), "out_of_range", "region_activity", 1),
     "too slow": (_first("organ_dose", effective_half_life_h=200.0), "slower_than_decay", "organ_dose", 1),
     "too much": (_first("organ_dose", tiac_h=300.0, tia_mbq_h=300.0 * 7400), "more_than_administered", "organ_dose", 1),
     "unknown nuclide": (_first("administration", nuclide="Xx-999"), "nuclide_unknown", "administration", 1),

@@ -26,9 +26,9 @@ REASONS: Final[dict[str, str]] = {
     "key_missing": "A key column is empty.",
     "not_finite": "The number is not finite.",
     "negative": "The quantity cannot be negative.",
-    "out_of_range": "A fraction is not between 0 and 1.",
+    "out_of_range": "The number lies outside the range of its quantity.",
     "interval_reversed": "The value lies outside its own interval.",
-    "inconsistent": "Columns that say the same in two units contradict each other: a unit was changed.",
+    "inconsistent": "Columns that say the same in two units or tables contradict each other: a unit was changed.",
     "unit_slip": "The dose per activity is five times outside the published means: most often a slip of units.",
     "slower_than_decay": "The effective half-life is longer than that of physical decay.",
     "more_than_administered": "The time-integrated activity exceeds that of all activity staying in the region.",
@@ -43,6 +43,10 @@ REASONS: Final[dict[str, str]] = {
 CONSISTENT_REL: Final = 0.01
 #: A region keeps at most what was administered, plus calibration error and noise (docs/theory.md, plausibility gates).
 LARGEST_SHARE: Final = 1.10
+#: Relative difference of administered activities that programs may be given: with or without the rest in the syringe.
+SAME_ACTIVITY_REL: Final = 0.10
+#: Largest values that the sheets take (`doseledger.io.models`).
+_LARGEST: Final = {"administered_mbq": 1.0e6, "measured_activity_mbq": 1.0e6, "time_h": 2000.0}
 #: Units of quantities that are never negative.
 _POSITIVE_UNITS: Final = frozenset(
     {"MBq", "MBq h", "g", "mL", "kg", "cm", "h", "min", "s", "mm", "Gy", "Gy GBq-1", "s-1 MBq-1", "us"}
@@ -114,6 +118,9 @@ def _numbers(table: str, data: pa.Table) -> Iterator[Bad]:
             yield Bad(table, "negative", field.name, known & (values < 0))
         if field.name in _FRACTIONS:
             yield Bad(table, "out_of_range", field.name, known & ((values < 0) | (values > 1)))
+        if field.name in _LARGEST and table != "course":
+            # What is not finite has its own reason.
+            yield Bad(table, "out_of_range", field.name, known & np.isfinite(values) & (values > _LARGEST[field.name]))
 
 
 def _relations(table: str, data: pa.Table) -> Iterator[Bad]:
@@ -132,7 +139,7 @@ def _relations(table: str, data: pa.Table) -> Iterator[Bad]:
 
 
 class _Cycles:
-    """Half-life and radiopharmaceutical of every administered cycle, to be looked up by many rows at once."""
+    """Half-life, radiopharmaceutical and activity of every administered cycle, to be looked up by many rows at once."""
 
     def __init__(self, administrations: pa.Table) -> None:
         self._keys = _joined(administrations, ("patient", "cycle"))
@@ -140,6 +147,19 @@ class _Cycles:
         half_lives = {name: _half_life_h(name) for name in set(names)}
         self._half_life_h = np.array([half_lives[name] for name in names], float)
         self._tracer = np.array([str(t) for t in administrations["radiopharmaceutical"].to_pylist()], object)
+
+        self._administered_mbq = _values(administrations["administered_mbq"])[0]
+
+    def contradicted(self, data: pa.Table) -> Mask:
+        """Whether rows state another administered activity than their cycle has."""
+        place = pc.index_in(_joined(data, ("patient", "cycle")), value_set=self._keys)
+        stated, has = _values(data["administered_mbq"])
+        if not len(self._tracer):
+            return np.zeros(len(stated), bool)
+        given = self._administered_mbq[np.asarray(pc.fill_null(place, 0).to_numpy(zero_copy_only=False), int)]
+        with np.errstate(all="ignore"):
+            differ = np.abs(stated - given) > SAME_ACTIVITY_REL * np.maximum(np.abs(stated), np.abs(given))
+        return np.asarray(_mask(pc.is_valid(place)) & has & differ)
 
     def of(self, data: pa.Table) -> tuple[Mask, NDArray[np.float64], NDArray[np.object_]]:
         """Whether each row's cycle is known, its half-life in h (NaN if not) and its radiopharmaceutical."""
@@ -167,6 +187,7 @@ def _physics(table: str, data: pa.Table, cycles: _Cycles | None) -> Iterator[Bad
         yield Bad(
             table, "more_than_administered", "tiac_h", known & has & (tiac_h > LARGEST_SHARE * half_life_h / log(2))
         )
+        yield Bad(table, "inconsistent", "administered_mbq", cycles.contradicted(data))
         yield Bad(table, "unit_slip", "dose_gy_per_gbq", known & _slipped(data, tracer))
 
 
