@@ -28,7 +28,7 @@ from doseledger.io.shared_text import findings
 from doseledger.io.submission import LEDGER, SUMMARIES, Submission, read_submission
 from doseledger.io.tables import SCHEMA_VERSION, SCHEMAS, sort_keys, table, write_table
 from doseledger.kinetics import SiteSummary
-from doseledger.site_kinetics import summaries_in, write_merged_prior
+from doseledger.site_kinetics import summaries_in, sums_of_rows_set_aside, write_merged_prior
 
 #: What was merged, beside the tables; marks a folder as the result of a merge.
 RECORD: Final = "merge.json"
@@ -185,6 +185,8 @@ def _write(used: Sequence[Submission], superseded: Sequence[Submission], out: Pa
             rows[name] += int(np.count_nonzero(kept))
             _write_part(out, name, site, data.filter(pa.array(kept)))
         _write_part(out, QUARANTINE, site, table(QUARANTINE, aside))
+        own_rows = [row for row in aside if row["source"] == LEDGER]
+        notes += [n for item in own if item.manifest.source == LEDGER for n in sums_of_rows_set_aside(item, own_rows)]
     summaries = [s for item in used if item.manifest.source == LEDGER for s in _summaries(out, item)]
     notes = [*_strangers(used, superseded), *_differences(used), *notes, *write_merged_prior(out / PRIOR, summaries)]
     merged = Merged(

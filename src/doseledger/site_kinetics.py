@@ -7,29 +7,37 @@ reference that all sites have. A merge makes one frozen prior of them, for sites
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
+from doseledger.cohort import Row
 from doseledger.errors import DoseledgerError, PriorError
 from doseledger.io.priors import read_summaries, write_prior, write_summaries
+from doseledger.io.row_checks import bad_rows
 from doseledger.io.shared_text import trouble
-from doseledger.kinetics import PopulationPrior, SiteSummary, merge_summaries, summarise
+from doseledger.io.submission import Submission
+from doseledger.kinetics import Cycle, PopulationPrior, SiteSummary, merge_summaries, summarise
 from doseledger.regions import REMAINDER, WHOLE_FIELD
 from doseledger.steps.population import Kind, teaching_cycles
 
 #: Curve of the summaries: the most general one of which three scans tell something.
 MODEL: Final = "bi_uptake"
 PRIOR_NAME: Final = "merged"
+#: Tables that the sums are made of.
+TEACHING: Final = ("region_activity", "curve", "administration")
 
 Tables = Mapping[str, pa.Table]
 
 
 def site_summaries(tables: Tables, reference: PopulationPrior | None = None) -> list[SiteSummary]:
     """Summaries of every class of region that enough patients of a site teach, as a cohort's own prior is learnt.
+
+    Rows that a merge would set aside take no part.
 
     Parameters
     ----------
@@ -41,9 +49,7 @@ def site_summaries(tables: Tables, reference: PopulationPrior | None = None) -> 
     QuantityError
         The reference was not learnt with the curve of the summaries.
     """
-    if not {"region_activity", "curve", "administration"} <= tables.keys():
-        return []
-    groups, _ = teaching_cycles(*(tables[name].to_pylist() for name in ("region_activity", "curve", "administration")))
+    groups = _taught(tables)
     found = []
     for (tracer, region), cycles in sorted(groups.items()):
         if region in (WHOLE_FIELD, REMAINDER):
@@ -54,6 +60,35 @@ def site_summaries(tables: Tables, reference: PopulationPrior | None = None) -> 
         if summary is not None:
             found.append(summary)
     return found
+
+
+def sums_of_rows_set_aside(found: Submission, aside: Iterable[Row]) -> Iterator[str]:
+    """Rows that a merge sets aside although the site did not foresee it: they are in the site's sums.
+
+    A site leaves out of its sums what its own program would set aside, and states how many rows these are.
+    """
+    if found.summaries is None:
+        return
+    foreseen = {(check["table"], check["reason"], check["column"]): check["rows"] for check in found.manifest.checks}
+    here = Counter((row["source_table"], row["reason"], row["column"]) for row in aside)
+    for (name, reason, column), rows in sorted(here.items(), key=str):
+        more = rows - foreseen.get((name, reason, column), 0)
+        if name in TEACHING and more > 0:
+            yield (
+                f"site {found.manifest.site}: {more} rows of {name} were set aside ({reason}) that the site took into "
+                "its kinetics, which prior.json is made of: ask for a new submission"
+            )
+
+
+def _taught(tables: Tables) -> dict[Kind, list[Cycle]]:
+    """Cycles to learn from, of the rows that can be true."""
+    if not set(TEACHING) <= tables.keys():
+        return {}
+    kept = {name: np.ones(tables[name].num_rows, bool) for name in TEACHING}
+    for bad in bad_rows({name: tables[name] for name in TEACHING}):
+        kept[bad.table] &= ~bad.rows
+    groups, _ = teaching_cycles(*(tables[name].filter(pa.array(kept[name])).to_pylist() for name in TEACHING))
+    return groups
 
 
 def summary_bytes(summaries: Iterable[SiteSummary]) -> bytes:

@@ -14,13 +14,13 @@ import pytest
 
 from doseledger.errors import QuantityError, SubmissionError
 from doseledger.io.priors import default_prior, read_prior
-from doseledger.io.submission import read_submission
+from doseledger.io.submission import LEDGER, read_submission
 from doseledger.kinetics import Cycle, learn, merge_summaries, summarise
 from doseledger.merge import PRIOR, RECORD, merge
 from doseledger.nuclides import nuclide
 from doseledger.site_kinetics import MODEL, merged_prior, site_summaries
 from doseledger.steps.population import teaching_cycles
-from doseledger.submission import Sharing, submit
+from doseledger.submission import Sharing, submit, write_submission
 
 from .submission_factory import plan_with_tables, rezipped, site_rows, site_tables
 
@@ -156,6 +156,65 @@ def test_summaries_are_made_of_what_the_prior_of_a_cohort_is_learnt_from() -> No
 
     found = site_summaries(site_tables("A", edit, patients=PATIENTS))
     assert [summary.region for summary in found] == ["kidney"]
+
+
+def _absurd(rows: dict[str, list[dict[str, object]]]) -> None:
+    """Of one patient a liver that is slower than decay in one cycle, and a first scan of the spleen after 30 years."""
+    for row in rows["curve"]:
+        if (row["patient"], row["cycle"], row["region"]) == ("P1", 1, "liver"):
+            row["effective_half_life_h"] = 400.0
+    for row in rows["region_activity"]:
+        if (row["patient"], row["region"], row["time_point"]) == ("P2", "spleen", 1):
+            row["time_h"] = 262_800.0
+
+
+def test_rows_that_a_merge_would_set_aside_are_in_no_sum() -> None:
+    def without(rows: dict[str, list[dict[str, object]]]) -> None:
+        rows["curve"] = [r for r in rows["curve"] if (r["patient"], r["cycle"], r["region"]) != ("P1", 1, "liver")]
+        rows["region_activity"] = [
+            r for r in rows["region_activity"] if (r["patient"], r["region"], r["time_point"]) != ("P2", "spleen", 1)
+        ]
+
+    found = site_summaries(site_tables("A", _absurd, patients=PATIENTS))
+    assert found == site_summaries(site_tables("A", without, patients=PATIENTS))
+    cycles = {summary.region: summary.n_cycles for summary in found}
+    assert cycles == {"kidney": 4 * PATIENTS, "liver": 2 * PATIENTS - 1, "spleen": 2 * PATIENTS}
+
+
+def test_a_region_of_which_no_scan_can_be_true_teaches_nothing() -> None:
+    def edit(rows: dict[str, list[dict[str, object]]]) -> None:
+        for row in rows["region_activity"]:
+            if row["region"] == "liver":
+                row["time_h"] = 262_800.0
+
+    found = site_summaries(site_tables("A", edit, patients=PATIENTS))
+    assert [summary.region for summary in found] == ["kidney", "spleen"]
+
+
+def test_a_merge_says_which_sums_hold_rows_that_it_sets_aside(tmp_path: Path) -> None:
+    tables = site_tables("A", _absurd, patients=PATIENTS)
+    write_submission(
+        tmp_path / "A.zip", tables, Sharing(), site="A", source=LEDGER, settings={}, summaries=site_summaries(tables)
+    )
+    merged = merge([tmp_path / "A.zip"], tmp_path / "left out")
+    assert merged.quarantined["curve"] == 1
+    assert not [note for note in merged.notes if "kinetics" in note]
+
+    def unforeseen(entries: dict[str, bytes]) -> None:
+        """As of a program that does not know these reasons yet."""
+        manifest = json.loads(entries["submission.json"])
+        manifest["checks"] = []
+        entries["submission.json"] = json.dumps(manifest).encode()
+
+    rezipped(tmp_path / "A.zip", tmp_path / "older.zip", unforeseen)
+    merged = merge([tmp_path / "older.zip"], tmp_path / "in the sums")
+    noted = [note for note in merged.notes if "took into its kinetics" in note]
+    assert noted == [
+        "site A: 1 rows of curve were set aside (slower_than_decay) that the site took into its kinetics, which "
+        "prior.json is made of: ask for a new submission",
+        "site A: 2 rows of region_activity were set aside (out_of_range) that the site took into its kinetics, which "
+        "prior.json is made of: ask for a new submission",
+    ]
 
 
 def _spoilt(change: Callable[[list[dict[str, object]]], None]) -> Callable[[dict[str, bytes]], None]:

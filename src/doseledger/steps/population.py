@@ -104,7 +104,10 @@ def teaching_cycles(
         if administration is None or reason:
             left_out[str(reason)] += 1
             continue
-        own = scans[(*(row[k] for k in _KEY), row["region"])]
+        own = scans.get((*(row[k] for k in _KEY), row["region"]))
+        if own is None:
+            left_out["no activities"] += 1
+            continue
         group = groups.setdefault((administration["radiopharmaceutical"], class_of(row["region"])), [])
         group.append(cycle_of(row["site"], row["patient"], own, nuclide(administration["nuclide"]).half_life_h))
     return groups, left_out
@@ -143,4 +146,5 @@ def cycle_of(site: str, patient: str, scans: Sequence[Row], half_life_h: float) 
 
 
 def _u_rel(scans: Sequence[Row]) -> float:
-    return float(max(row["u_activity_mbq"] / row["activity_mbq"] for row in scans if row["activity_mbq"] > 0))
+    seen = (row["u_activity_mbq"] / row["activity_mbq"] for row in scans if row["activity_mbq"] > 0)
+    return float(max(seen, default=0.0))
