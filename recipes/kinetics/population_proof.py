@@ -64,8 +64,12 @@ DRAWS: Final = 200_000
 #: Pairs of scans; cohorts of 40 patients, and patients of other sites that are tried with each.
 PAIRS: Final = ((24.0, 168.0), (24.0, 96.0), (4.0, 24.0))
 PAIR_COHORTS, PAIR_TRIED = 3, 80
-#: Patients and sites whose summaries are merged, rounds of summaries, and cohorts.
-FEDERATED_PATIENTS, FEDERATED_SITES, ROUNDS, FEDERATED_COHORTS = 48, 6, 4, 4
+#: Patients and sites whose summaries are merged, rounds of summaries from nothing, and cohorts.
+FEDERATED_PATIENTS, FEDERATED_SITES, ROUNDS, FEDERATED_COHORTS = 48, 6, 5, 12
+#: Patients a year later, and rounds around the prior of the year before.
+LATER_PATIENTS, LATER_ROUNDS = 72, 3
+#: What is asked of merged summaries: mean of ln(TIA/A(t)), and its spread relative to that of the pooled patients.
+MOST_MEAN, MOST_SPREAD = 0.01, 0.05
 START, END = "<!-- tables of recipes/kinetics/population_proof.py -->", "<!-- end of tables -->"
 
 Array = np.ndarray
@@ -305,42 +309,103 @@ def predicted(prior: RegionPrior) -> tuple[Array, Array]:
     return values.mean(axis=0), values.std(axis=0)
 
 
+@dataclass(frozen=True)
+class Federated:
+    """Cycles of several sites, and the prior that their patients teach together."""
+
+    cycles: list[Cycle]
+    names: dict[str, str]
+    pooled: RegionPrior
+
+    @classmethod
+    def draw(cls, key: tuple[str, str], model: str, patients: int, stream: int) -> Federated:
+        rng = np.random.Generator(np.random.PCG64([SEED, list(REGIONS).index(key), stream]))
+        sites = np.array([draw_site(rng) for _ in range(FEDERATED_SITES)])
+        cycles = draw_cohort(rng, REGIONS[key], sites, patients)
+        names = {"radiopharmaceutical": key[0], "region": key[1], "model": model}
+        return cls(cycles, names, learn(cycles, **names))
+
+    @property
+    def before(self) -> list[Cycle]:
+        """Of the patients of the first year."""
+        return [cycle for cycle in self.cycles if int(cycle.patient[1:]) < FEDERATED_PATIENTS]
+
+    def round(self, prior: RegionPrior | None, cycles: Sequence[Cycle]) -> RegionPrior:
+        """Summaries of every site around a prior, merged."""
+        by_site = [[c for c in cycles if c.site == f"S{i}"] for i in range(FEDERATED_SITES)]
+        summaries = [summarise(own, **self.names, reference=prior) for own in by_site]
+        return merge_summaries([summary for summary in summaries if summary is not None])
+
+    def off(self, prior: RegionPrior) -> tuple[float, float, float]:
+        """Against the pooled patients: largest difference of ln(TIA/A(t)) over the scan times, largest relative
+        difference of its spread, and difference of ln of the terminal half-life."""
+        (mean, sd), (own_mean, own_sd) = predicted(self.pooled), predicted(prior)
+        half_life = abs(log(prior.effective_half_life_h(HALF_LIFE_H) / self.pooled.effective_half_life_h(HALF_LIFE_H)))
+        return float(np.abs(own_mean - mean).max()), float(np.abs(own_sd / sd - 1.0).max()), half_life
+
+
 def federate(
     key: tuple[str, str], model: str, cohort: int, *, rounds: int = ROUNDS
 ) -> list[tuple[float, float, float]]:
-    """After each round of summaries, against the pooled patients: largest difference of ln(TIA/A(t)) over the scan
-    times, largest relative difference of its spread, and difference of ln of the terminal half-life."""
-    rng = np.random.Generator(np.random.PCG64([SEED, list(REGIONS).index(key), 3 + cohort]))
-    sites = [f"S{i}" for i in range(FEDERATED_SITES)]
-    cycles = draw_cohort(rng, REGIONS[key], np.array([draw_site(rng) for _ in sites]), FEDERATED_PATIENTS)
-    names = {"radiopharmaceutical": key[0], "region": key[1], "model": model}
-    pooled = learn(cycles, **names)
-    mean, sd = predicted(pooled)
+    """How far the merged summaries are off after each round that starts from nothing."""
+    drawn = Federated.draw(key, model, FEDERATED_PATIENTS, 3 + cohort)
     found, prior = [], None
     for _ in range(rounds):
-        summaries = [summarise([c for c in cycles if c.site == site], **names, reference=prior) for site in sites]
-        prior = merge_summaries([summary for summary in summaries if summary is not None])
-        own_mean, own_sd = predicted(prior)
-        half_life = abs(log(prior.effective_half_life_h(HALF_LIFE_H) / pooled.effective_half_life_h(HALF_LIFE_H)))
-        found.append((float(np.abs(own_mean - mean).max()), float(np.abs(own_sd / sd - 1.0).max()), half_life))
+        prior = drawn.round(prior, drawn.cycles)
+        found.append(drawn.off(prior))
+    return found
+
+
+def federate_later(key: tuple[str, str], model: str, cohort: int) -> list[tuple[float, float, float]]:
+    """How far they are off after each round around the prior of the year before, when there are more patients."""
+    drawn = Federated.draw(key, model, LATER_PATIENTS, 103 + cohort)
+    found, prior = [], None
+    for _ in range(ROUNDS):
+        prior = drawn.round(prior, drawn.before)
+    for _ in range(LATER_ROUNDS):
+        prior = drawn.round(prior, drawn.cycles)
+        found.append(drawn.off(prior))
     return found
 
 
 def federation_table() -> list[str]:
+    years = {
+        f"from nothing, {FEDERATED_PATIENTS} patients": federate,
+        f"around the prior of {FEDERATED_PATIENTS} of them, {LATER_PATIENTS} patients": federate_later,
+    }
+    models = ("bi_uptake", "mono_uptake")
+    found = {
+        (year, model): np.array([[run(key, model, c) for c in range(FEDERATED_COHORTS)] for key in REGIONS])
+        for year, run in years.items()
+        for model in models
+    }
     lines = [
         "",
-        f"**Sites that keep their patients** ({FEDERATED_PATIENTS} patients, {FEDERATED_SITES} sites): merged "
-        f"summaries against the pooled patients; largest difference over scan times and {FEDERATED_COHORTS} cohorts, %",
+        f"**Sites that keep their patients** ({FEDERATED_SITES} sites): merged summaries against the pooled patients; "
+        f"largest difference over scan times, regions and {FEDERATED_COHORTS} cohorts of each, %, and cohorts in which "
+        f"it is beyond {percent(MOST_MEAN)} % of TIA/A or {percent(MOST_SPREAD)} % of its spread at any scan time",
         "",
-        "| model | radiopharmaceutical | region | first round: ln(TIA/A) | its spread | half-life | "
-        "second: ln(TIA/A) | its spread | half-life | fourth: ln(TIA/A) | its spread | half-life |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | start | round | TIA/A | its spread | half-life | cohorts beyond |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for model in ("bi_uptake", "mono_uptake"):
-        for key in REGIONS:
-            most = np.max([federate(key, model, cohort) for cohort in range(FEDERATED_COHORTS)], axis=0)
-            values = [percent(v) for v in most[[0, 1, 3]].ravel()]
-            lines.append(f"| `{model}` | {key[0]} | {key[1]} | {' | '.join(values)} |")
+    for (year, model), values in found.items():
+        beyond = (values[..., 0] > MOST_MEAN) | (values[..., 1] > MOST_SPREAD)
+        for number in range(values.shape[2]):
+            most = " | ".join(percent(v) for v in values[:, :, number].max(axis=(0, 1)))
+            count = f"{beyond[:, :, number].sum()} of {beyond[:, :, number].size}"
+            lines.append(f"| `{model}` | {year} | {number + 1} | {most} | {count} |")
+    lines += [
+        "",
+        f"By region, largest difference over scan times and {FEDERATED_COHORTS} cohorts after the last round, %:",
+        "",
+        "| model | radiopharmaceutical | region | from nothing: TIA/A | its spread | half-life | "
+        "around a prior: TIA/A | its spread | half-life |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model in models:
+        for i, key in enumerate(REGIONS):
+            most = [percent(v) for year in years for v in found[year, model][i, :, -1].max(axis=0)]
+            lines.append(f"| `{model}` | {key[0]} | {key[1]} | {' | '.join(most)} |")
     return lines
 
 

@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from doseledger.errors import PriorError, QuantityError, UnknownNameError
-from doseledger.io.priors import default_prior, read_summaries, write_summaries
+from doseledger.io.priors import default_prior, read_prior, read_summaries, write_prior, write_summaries
 from doseledger.kinetics import (
     POPULATION,
     CurveFit,
     Cycle,
     KineticPrior,
+    PopulationPrior,
     RegionPrior,
     compare_models,
     exponentials,
@@ -393,6 +394,38 @@ def test_summaries_teach_what_the_patients_would(key: tuple[str, str], model: st
         assert mean < 0.01
         assert sd < 0.05
         assert half_life < 0.015
+
+
+@pytest.mark.parametrize(
+    ("region", "patients", "stream", "last_rounds", "too_few"),
+    [
+        # The slowest cohorts of the proof: a fifth round, and a third around the prior of the year before.
+        ("kidney", proof.FEDERATED_PATIENTS, 4, proof.ROUNDS, 3),
+        ("liver", proof.LATER_PATIENTS, 106, proof.LATER_ROUNDS, 2),
+    ],
+    ids=["first year", "later year"],
+)
+def test_rounds_of_files_teach_what_the_patients_would(
+    region: str, patients: int, stream: int, last_rounds: int, too_few: int, tmp_path: Path
+) -> None:
+    """As many rounds as docs/multi-site.md advises, each through files of summaries and of a prior."""
+    drawn = proof.Federated.draw(("Lu177-DOTATATE", region), "bi_uptake", patients, stream)
+    earlier = [drawn.before] * proof.ROUNDS if patients > proof.FEDERATED_PATIENTS else []
+    reference, off = None, []
+    for cycles in [*earlier, *[drawn.cycles] * last_rounds]:
+        for site in sorted({c.site for c in cycles}):
+            summary = summarise([c for c in cycles if c.site == site], **drawn.names, reference=reference)
+            assert summary is not None
+            write_summaries(tmp_path / f"{site}.json", [summary])
+        merged = merge_summaries([s for path in tmp_path.glob("S*.json") for s in read_summaries(path)])
+        write_prior(tmp_path / "prior.json", PopulationPrior("merged", (merged,)))
+        reference = read_prior(tmp_path / "prior.json").entries[0]
+        off.append(drawn.off(reference))
+    own = off[len(earlier) :]
+    assert own[-1][0] < proof.MOST_MEAN
+    assert own[-1][1] < proof.MOST_SPREAD
+    # The advice is not more than is needed.
+    assert own[too_few - 1][1] > proof.MOST_SPREAD
 
 
 def test_the_patients_together_are_where_the_rounds_end(sites: list[list[Cycle]]) -> None:
